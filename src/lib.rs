@@ -1,0 +1,14 @@
+//! cpg: dropped Hubble flows in, CiliumNetworkPolicy files out.
+//!
+//! The map, in the order in which data takes its way; a module may name what stands above it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`names`], [`text`] | names that are safe in a path; text that is safe on a terminal |
+//! | [`flow`] | what Hubble saw |
+//! | [`policy`] | rules, documents, and the canonical form that is written |
+
+pub mod flow;
+pub mod names;
+pub mod policy;
+pub mod text;

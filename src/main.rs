@@ -1,0 +1,3 @@
+//! The `cpg` program: nothing but the way into the library.
+
+fn main() {}

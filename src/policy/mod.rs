@@ -1,0 +1,13 @@
+//! CiliumNetworkPolicy: the words of a rule, documents as they stand in files, and the one canonical
+//! form that cpg writes.
+
+mod canonical;
+mod document;
+mod rule;
+mod selector;
+pub mod yaml;
+
+pub use canonical::{MAX_FIELDS, MAX_PORTS, Policy, Rules};
+pub use document::{Document, Kind, read_documents};
+pub use rule::{Allow, Entity, IcmpType, Peer, Rule, RuleId, Subject};
+pub use selector::Selector;

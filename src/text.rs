@@ -1,0 +1,80 @@
+//! Text from outside made safe to show: what a flow, a file or a relay says never drives a terminal.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// The text with everything that a terminal or a log reader could act on written as `\u{..}`:
+/// control characters (C0, C1, DEL), line and paragraph separators, bidirectional overrides and
+/// zero-width characters. Cut after `limit` characters, with `…` as the sign of it.
+pub fn visible(text: &str, limit: usize) -> Cow<'_, str> {
+    let long = text.len() > limit && text.chars().count() > limit;
+    if !long && !text.chars().any(is_active) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len().min(limit * 4) + 8);
+    for c in text.chars().take(limit) {
+        if is_active(c) {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\u{{{:x}}}", c as u32);
+        } else {
+            out.push(c);
+        }
+    }
+    if long {
+        out.push('…');
+    }
+    Cow::Owned(out)
+}
+
+/// Whether a character does something else than to stand there.
+fn is_active(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// `1 flow`, `2 flows`: a count with its noun, the plural made with `s`.
+pub fn count(n: u64, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{} {noun}s", grouped(n)) }
+}
+
+/// A number with its thousands apart: `1,234,567`.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, limit: usize, expected: &str) {
+        assert_eq!(visible(text, limit), expected);
+    }
+
+    #[test]
+    fn active_characters_are_written_out() {
+        check("plain äöü", 100, "plain äöü");
+        check("a\u{1b}[31mred", 100, "a\\u{1b}[31mred");
+        check("a\r\nb", 100, "a\\u{d}\\u{a}b");
+        check("\u{202e}evil", 100, "\\u{202e}evil");
+        check("\u{9b}2J", 100, "\\u{9b}2J");
+        check("abcdef", 3, "abc…");
+        check("äöü", 3, "äöü");
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(count(1, "flow"), "1 flow");
+        assert_eq!(count(0, "flow"), "0 flows");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(grouped(999), "999");
+    }
+}
