@@ -87,14 +87,12 @@ impl Identity {
         }
         reserved.sort_unstable();
         reserved.dedup();
-        let stable = |l: &Label| {
-            !l.is_unstable() && !(l.is_from_kubernetes() && [NAMESPACE_KEY, CLUSTER_KEY].contains(&&*l.key))
-        };
+        let told = |l: &Label| l.is_from_kubernetes() && [NAMESPACE_KEY, CLUSTER_KEY].contains(&&*l.key);
         let mut identity = Self {
             namespace_invalid: !namespace.is_empty() && parsed.is_err(),
             namespace: parsed.ok(),
             cluster: (!cluster.is_empty()).then(|| cluster.into()),
-            labels: all.iter().filter(|l| stable(l)).cloned().collect(),
+            labels: all.iter().filter(|l| !l.is_unstable() && !told(l)).cloned().collect(),
             reserved: reserved.into(),
             fingerprint: 0,
         };
