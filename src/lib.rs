@@ -7,8 +7,10 @@
 //! | [`names`], [`text`] | names that are safe in a path; text that is safe on a terminal |
 //! | [`flow`] | what Hubble saw |
 //! | [`policy`] | rules, documents, and the canonical form that is written |
+//! | [`source`] | the wire: generated types |
 
 pub mod flow;
 pub mod names;
 pub mod policy;
+pub mod source;
 pub mod text;
