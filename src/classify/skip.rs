@@ -1,0 +1,82 @@
+//! Why a drop that policy decided becomes no rule all the same. Every reason has the name that
+//! operators see, and a sentence on what would help.
+
+use std::fmt;
+
+macro_rules! skips {
+    ($($(#[doc = $doc:literal])+ $variant:ident $name:literal $advice:literal)*) => {
+        /// Why a flow, or the observation it became part of, is no rule.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Skip {
+            $($(#[doc = $doc])+ $variant,)*
+        }
+
+        impl Skip {
+            /// Every reason, in the order of the way.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The name in summaries.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it means for the operator, in one sentence.
+            pub fn advice(self) -> &'static str {
+                match self { $(Self::$variant => $advice,)* }
+            }
+        }
+    };
+}
+
+skips! {
+    /// A request that the L7 proxy refused.
+    L7Denied "l7_denied" "the L7 proxy refused the request; rules for L7 are not written yet"
+    /// Hubble gave no direction.
+    NoDirection "no_direction" "Hubble did not say which side decided"
+    /// No layer 4, or no destination port.
+    NoL4 "no_l4" "the flow has no layer 4, or no destination port"
+    /// A protocol that no rule of this version can name.
+    UnknownProtocol "unknown_protocol" "rules name TCP, UDP, SCTP and ICMP only"
+    /// A reply, or an error about an earlier packet.
+    Reply "reply" "a late answer: its connection was not tracked any more; a rule would open the client's port"
+    /// Not the first packet of its connection.
+    MidStream "mid_stream" "a later packet of a connection: the rule that let it begin is gone, or its state was lost"
+    /// TCP without flags: it cannot be told whether it opens a connection.
+    FlagsUnknown "flags_unknown" "the flow carries no TCP flags; capture without a field mask that drops them"
+    /// Neighbour discovery, router solicitation, multicast listener reports.
+    NeighbourDiscovery "neighbour_discovery" "sent by the kernel for its own needs; Cilium answers what matters before policy"
+    /// An ICMP type that cannot be named: 0 would open every type.
+    IcmpTypeZero "icmp_type_zero" "type 0 in a rule means every type of the family"
+    /// The target is a multicast or broadcast address.
+    Multicast "multicast" "sent to a group or to everybody; a rule for the address would not help"
+    /// Neither end is described.
+    NilEndpoint "nil_endpoint" "Hubble described neither end"
+    /// The source is not described.
+    NilSource "nil_source" "Hubble did not describe the source"
+    /// The destination is not described.
+    NilDestination "nil_destination" "Hubble did not describe the destination"
+    /// The subject is no pod.
+    ReservedSubject "reserved_subject" "the subject is a node or another reserved identity: only a CiliumClusterwideNetworkPolicy can allow it"
+    /// The identity was not known when the packet was dropped.
+    UnknownIdentity "unknown_identity" "the identity was not known yet (0, or a word this version does not know)"
+    /// A pod without a namespace.
+    EmptyNamespace "empty_namespace" "a pod without a namespace: nothing to select it by"
+    /// A name that Kubernetes cannot have made.
+    InvalidName "invalid_name" "the namespace is not a name that Kubernetes allows"
+    /// World by its labels, a pod by its address.
+    WorldLabelOnPod "world_label_on_pod" "labelled as outside the cluster, but Hubble knows the address as a pod: its identity was not spread yet"
+    /// World without an address.
+    WorldNoIp "world_no_ip" "outside the cluster, but the flow has no usable address"
+    /// Nothing stable to select by.
+    NoUsableLabel "no_usable_label" "no label that outlives the pod: give the workload one (app.kubernetes.io/name), or use a CiliumClusterwideNetworkPolicy"
+    /// Only drop events told it, and the verdict of the same connection says another direction.
+    DirectionContradicted "direction_contradicted" "a drop event alone said so, and the policy verdict of the same connection says otherwise"
+    /// The table of observations is full.
+    LedgerFull "ledger_full" "too many different observations in one window: narrow the run with --namespace"
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
