@@ -9,6 +9,7 @@
 //! | [`policy`] | rules, documents, and the canonical form that is written |
 //! | [`source`] | the wire: generated types |
 
+pub mod aggregate;
 pub mod classify;
 pub mod flow;
 pub mod names;

@@ -85,6 +85,10 @@ impl Identity {
         if all.iter().next().is_none() && namespace.is_empty() {
             reserved.extend(Reserved::from_number(number));
         }
+        let is_address = |l: &Label| matches!(l.source, LabelSource::Cidr | LabelSource::Fqdn);
+        if reserved.is_empty() && namespace.is_empty() && all.iter().any(is_address) {
+            reserved.push(Reserved::World);
+        }
         reserved.sort_unstable();
         reserved.dedup();
         let told = |l: &Label| l.is_from_kubernetes() && [NAMESPACE_KEY, CLUSTER_KEY].contains(&&*l.key);

@@ -1,0 +1,16 @@
+//! From flows to what would have had to be allowed: a flow is folded in when it arrives and is gone.
+//!
+//! Memory grows with distinct observations, never with flows. Ledgers can be joined in any order:
+//! threads, files, halves and windows give the same result.
+
+mod ledger;
+mod observation;
+mod sample;
+mod tally;
+mod window;
+
+pub use ledger::Ledger;
+pub use observation::{Observation, ObservedPeer, observe};
+pub use sample::Smallest;
+pub use tally::{CONNECTIONS, Sample, Tally};
+pub use window::{Settled, Settling, Windows};

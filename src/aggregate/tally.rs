@@ -1,0 +1,183 @@
+//! What is kept of all the flows that made one observation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::Smallest;
+use crate::classify::Proof;
+use crate::flow::{Connection, Flow};
+use crate::names::NodeName;
+
+/// Connections per observation that are told apart exactly.
+pub const CONNECTIONS: usize = 64;
+/// Node names kept per observation; the smallest by name stay.
+const NODES: usize = 32;
+/// Sample flows kept per observation.
+const SAMPLES: usize = 3;
+
+/// The sum of the flows of one observation. Counts add up when tallies are joined, everything else
+/// is united, so the order of joins makes no difference.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Policy-verdict events.
+    pub verdict_events: u64,
+    /// Drop events (and events whose kind a mask left out).
+    pub drop_events: u64,
+    /// The earliest flow's time, by its node's clock.
+    pub first: Option<Timestamp>,
+    /// The latest flow's time, by its node's clock.
+    pub last: Option<Timestamp>,
+    /// The nodes that reported it.
+    pub nodes: BTreeSet<NodeName>,
+    /// The different connections.
+    pub connections: Smallest<CONNECTIONS>,
+    /// For the smallest connections the earliest flow of each.
+    pub samples: BTreeMap<Connection, Sample>,
+    /// It stood in a closed window already, known from drop events only.
+    pub(super) waited: bool,
+    /// It was decided that it stands; it is here again because its file could not be written.
+    pub(super) stands: bool,
+}
+
+/// One flow to show as an example. The smallest by time, node and uuid stays.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sample {
+    /// When the node saw it.
+    pub time: Option<Timestamp>,
+    /// The node that reported it.
+    pub node: NodeName,
+    /// Hubble's id of the flow on that node.
+    pub uuid: Box<str>,
+    /// The sending pod or address.
+    pub source: Box<str>,
+    /// The receiving pod or address.
+    pub destination: Box<str>,
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// Packets that were dropped, at least: a denied packet makes a verdict event and a drop event.
+    pub fn packets(&self) -> u64 {
+        self.verdict_events.max(self.drop_events)
+    }
+
+    /// Events of both kinds.
+    pub fn events(&self) -> u64 {
+        self.verdict_events + self.drop_events
+    }
+
+    /// How sure the direction is.
+    pub fn proof(&self) -> Proof {
+        if self.verdict_events > 0 { Proof::Verdict } else { Proof::Drop }
+    }
+
+    /// Folds one flow in.
+    pub(super) fn fold(&mut self, flow: &Flow, proof: Proof, connection: Option<Connection>) {
+        match proof {
+            Proof::Verdict => self.verdict_events += 1,
+            Proof::Drop => self.drop_events += 1,
+        }
+        self.first = earliest(self.first, flow.time);
+        self.last = self.last.max(flow.time);
+        if !self.nodes.contains(&flow.node) {
+            self.nodes.insert(flow.node.clone());
+            self.cut_nodes();
+        }
+        if let Some(connection) = connection {
+            self.connections.insert(connection.0);
+            self.sample(connection, flow);
+        }
+    }
+
+    /// Joins another tally of the same observation.
+    pub fn join(&mut self, other: Self) {
+        let Self { verdict_events, drop_events, first, last, nodes, connections, samples, waited, stands } =
+            other;
+        self.verdict_events += verdict_events;
+        self.drop_events += drop_events;
+        self.first = earliest(self.first, first);
+        self.last = self.last.max(last);
+        self.nodes.extend(nodes);
+        self.cut_nodes();
+        self.connections.join(&connections);
+        for (connection, sample) in samples {
+            match self.samples.get_mut(&connection) {
+                Some(known) if *known <= sample => {}
+                Some(known) => *known = sample,
+                None => {
+                    self.samples.insert(connection, sample);
+                }
+            }
+        }
+        self.cut_samples();
+        self.waited |= waited;
+        self.stands |= stands;
+    }
+
+    /// Keeps the flow as a sample where its connection is among the smallest; builds the texts only
+    /// then.
+    fn sample(&mut self, connection: Connection, flow: &Flow) {
+        match self.samples.get_mut(&connection) {
+            Some(known) => {
+                let key = (flow.time, &flow.node, &flow.uuid);
+                if key < (known.time, &known.node, &known.uuid) {
+                    *known = Sample::of(flow);
+                }
+            }
+            None => {
+                let full = self.samples.len() >= SAMPLES;
+                if full && self.samples.keys().next_back().is_some_and(|largest| connection > *largest) {
+                    return;
+                }
+                self.samples.insert(connection, Sample::of(flow));
+                self.cut_samples();
+            }
+        }
+    }
+
+    fn cut_nodes(&mut self) {
+        while self.nodes.len() > NODES {
+            self.nodes.pop_last();
+        }
+    }
+
+    fn cut_samples(&mut self) {
+        while self.samples.len() > SAMPLES {
+            self.samples.pop_last();
+        }
+    }
+}
+
+// === impl Sample ===
+
+impl Sample {
+    fn of(flow: &Flow) -> Self {
+        let name = |endpoint: Option<&crate::flow::Endpoint>, address: Option<std::net::IpAddr>| {
+            let pod = endpoint.and_then(|e| e.pod.as_deref().map(|pod| (pod, &e.identity.namespace)));
+            match (pod, address) {
+                (Some((pod, Some(namespace))), _) => {
+                    format!("{namespace}/{}", crate::text::visible(pod, 253)).into()
+                }
+                (_, Some(address)) => address.to_string().into(),
+                _ => "?".into(),
+            }
+        };
+        Self {
+            time: flow.time,
+            node: flow.node.clone(),
+            uuid: crate::text::visible(&flow.uuid, 64).into(),
+            source: name(flow.source.as_deref(), flow.ip.map(|(from, _)| from)),
+            destination: name(flow.destination.as_deref(), flow.ip.map(|(_, to)| to)),
+        }
+    }
+}
+
+/// The earlier of two times, where one may be unknown.
+fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
