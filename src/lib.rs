@@ -10,6 +10,7 @@
 //! | [`source`] | the wire: generated types |
 
 pub mod aggregate;
+pub mod build;
 pub mod classify;
 pub mod flow;
 pub mod names;
