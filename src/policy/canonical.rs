@@ -9,13 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::yaml::{self, YamlError};
-use super::{Allow, Entity, IcmpType, Peer, Rule, Selector, Subject, read_documents};
-use crate::flow::{Direction, IcmpFamily, Port, Protocol};
-use crate::names::{Namespace, PolicyName};
+use super::{Allow, Peer, Rule, Subject, read_documents};
+use crate::flow::Direction;
+use crate::names::PolicyName;
 
 /// The most ports that Cilium takes in one `toPorts` item.
 pub const MAX_PORTS: usize = 40;
@@ -80,19 +79,7 @@ impl Policy {
 
     /// The canonical bytes.
     pub fn render(&self) -> Result<String, YamlError> {
-        yaml::write(&File {
-            api_version: "cilium.io/v2".into(),
-            kind: "CiliumNetworkPolicy".into(),
-            metadata: Metadata {
-                name: self.name.as_str().into(),
-                namespace: self.subject.namespace.as_str().into(),
-            },
-            spec: Spec {
-                endpoint_selector: LabelSelector::from(&self.subject.selector),
-                ingress: self.ingress.grouped().into_iter().map(IngressRule::from).collect(),
-                egress: self.egress.grouped().into_iter().map(EgressRule::from).collect(),
-            },
-        })
+        yaml::write(&yaml::written::File::from(self))
     }
 
     /// The policy that a text is the canonical rendering of; `None` for every other text, so also
@@ -107,22 +94,7 @@ impl Policy {
     /// The policy that a value of exactly the written form means; `None` when it has any field that
     /// cpg does not write.
     pub fn from_value(value: &Value) -> Option<Self> {
-        let file = File::deserialize(value).ok()?;
-        if file.api_version != "cilium.io/v2" || file.kind != "CiliumNetworkPolicy" {
-            return None;
-        }
-        let subject = Subject {
-            namespace: Namespace::parse(&file.metadata.namespace).ok()?,
-            selector: file.spec.endpoint_selector.selector()?,
-        };
-        let mut policy = Self::new(PolicyName::parse(&file.metadata.name).ok()?, subject);
-        for rule in file.spec.ingress {
-            policy.ingress.extend(Group::try_from(rule).ok()?);
-        }
-        for rule in file.spec.egress {
-            policy.egress.extend(Group::try_from(rule).ok()?);
-        }
-        Some(policy)
+        yaml::written::policy(value)
     }
 }
 
@@ -144,7 +116,7 @@ impl Rules {
         self.0.is_empty()
     }
 
-    fn extend(&mut self, group: Group) {
+    pub(super) fn extend(&mut self, group: Group) {
         for peer in group.peers {
             self.0.entry(peer).or_default().extend(group.allows.iter().copied());
         }
@@ -152,7 +124,7 @@ impl Rules {
 
     /// The rules as they are written: peers of one kind with equal sets of ports (or of ICMP types)
     /// together, by peers, ports before ICMP.
-    fn grouped(&self) -> Vec<Group> {
+    pub(super) fn grouped(&self) -> Vec<Group> {
         let mut groups: BTreeMap<(u8, bool, BTreeSet<Allow>), Vec<Peer>> = BTreeMap::new();
         for (peer, allows) in &self.0 {
             for icmp in [false, true] {
@@ -180,232 +152,9 @@ fn kind(peer: &Peer) -> u8 {
 
 /// Peers of one kind that may all do the same: one written rule.
 #[derive(Debug)]
-struct Group {
-    peers: Vec<Peer>,
-    allows: BTreeSet<Allow>,
-}
-
-// The written form. Fields in the order in which they are written.
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct File {
-    api_version: String,
-    kind: String,
-    metadata: Metadata,
-    spec: Spec,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Metadata {
-    name: String,
-    namespace: String,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Spec {
-    endpoint_selector: LabelSelector,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    ingress: Vec<IngressRule>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    egress: Vec<EgressRule>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct LabelSelector {
-    match_labels: BTreeMap<String, String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct IngressRule {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    from_endpoints: Vec<LabelSelector>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    from_entities: Vec<String>,
-    #[serde(default, rename = "fromCIDR", skip_serializing_if = "Vec::is_empty")]
-    from_cidr: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    to_ports: Vec<PortRule>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    icmps: Vec<IcmpRule>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct EgressRule {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    to_endpoints: Vec<LabelSelector>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    to_entities: Vec<String>,
-    #[serde(default, rename = "toCIDR", skip_serializing_if = "Vec::is_empty")]
-    to_cidr: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    to_ports: Vec<PortRule>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    icmps: Vec<IcmpRule>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PortRule {
-    ports: Vec<PortProtocol>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PortProtocol {
-    port: String,
-    protocol: String,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct IcmpRule {
-    fields: Vec<IcmpField>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct IcmpField {
-    family: String,
-    #[serde(rename = "type")]
-    kind: u8,
-}
-
-// === impl LabelSelector ===
-
-impl From<&Selector> for LabelSelector {
-    fn from(selector: &Selector) -> Self {
-        Self { match_labels: selector.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect() }
-    }
-}
-
-impl LabelSelector {
-    fn selector(self) -> Option<Selector> {
-        Selector::new(self.match_labels)
-    }
-}
-
-/// The five lists of a written rule, whatever its direction calls them.
-struct Lists {
-    endpoints: Vec<LabelSelector>,
-    entities: Vec<String>,
-    cidr: Vec<String>,
-    to_ports: Vec<PortRule>,
-    icmps: Vec<IcmpRule>,
-}
-
-impl From<Group> for Lists {
-    fn from(group: Group) -> Self {
-        let mut lists = Self {
-            endpoints: Vec::new(),
-            entities: Vec::new(),
-            cidr: Vec::new(),
-            to_ports: Vec::new(),
-            icmps: Vec::new(),
-        };
-        for peer in &group.peers {
-            match peer {
-                Peer::Endpoints(selector) => lists.endpoints.push(selector.into()),
-                Peer::Entity(entity) => lists.entities.push(entity.as_str().into()),
-                Peer::Cidr(net) => lists.cidr.push(net.to_string()),
-            }
-        }
-        let mut ports = Vec::new();
-        let mut fields = Vec::new();
-        for allow in group.allows {
-            match allow {
-                Allow::Port(protocol, port) => {
-                    ports.push(PortProtocol { port: port.to_string(), protocol: protocol.as_str().into() });
-                }
-                Allow::Icmp(family, kind) => {
-                    fields.push(IcmpField { family: family.as_str().into(), kind: kind.get() });
-                }
-            }
-        }
-        while !ports.is_empty() {
-            let rest = ports.split_off(ports.len().min(MAX_PORTS));
-            lists.to_ports.push(PortRule { ports });
-            ports = rest;
-        }
-        while !fields.is_empty() {
-            let rest = fields.split_off(fields.len().min(MAX_FIELDS));
-            lists.icmps.push(IcmpRule { fields });
-            fields = rest;
-        }
-        lists
-    }
-}
-
-/// A rule that has a form cpg does not write.
-struct Foreign;
-
-impl TryFrom<Lists> for Group {
-    type Error = Foreign;
-
-    fn try_from(lists: Lists) -> Result<Self, Foreign> {
-        let mut peers = Vec::new();
-        for selector in lists.endpoints {
-            peers.push(Peer::Endpoints(selector.selector().ok_or(Foreign)?));
-        }
-        for name in lists.entities {
-            peers.push(Peer::Entity(Entity::from_name(&name).ok_or(Foreign)?));
-        }
-        for net in lists.cidr {
-            peers.push(Peer::Cidr(net.parse::<IpNet>().map_err(|_| Foreign)?));
-        }
-        let mut allows = BTreeSet::new();
-        for port in lists.to_ports.into_iter().flat_map(|rule| rule.ports) {
-            let number = port.port.parse().ok().and_then(Port::new).ok_or(Foreign)?;
-            allows.insert(Allow::Port(Protocol::from_name(&port.protocol).ok_or(Foreign)?, number));
-        }
-        for field in lists.icmps.into_iter().flat_map(|rule| rule.fields) {
-            let family = match field.family.as_str() {
-                "IPv4" => IcmpFamily::V4,
-                "IPv6" => IcmpFamily::V6,
-                _ => return Err(Foreign),
-            };
-            allows.insert(Allow::Icmp(family, IcmpType::new(field.kind).ok_or(Foreign)?));
-        }
-        if peers.is_empty() || allows.is_empty() { Err(Foreign) } else { Ok(Self { peers, allows }) }
-    }
-}
-
-impl From<Group> for IngressRule {
-    fn from(group: Group) -> Self {
-        let Lists { endpoints, entities, cidr, to_ports, icmps } = group.into();
-        Self { from_endpoints: endpoints, from_entities: entities, from_cidr: cidr, to_ports, icmps }
-    }
-}
-
-impl From<Group> for EgressRule {
-    fn from(group: Group) -> Self {
-        let Lists { endpoints, entities, cidr, to_ports, icmps } = group.into();
-        Self { to_endpoints: endpoints, to_entities: entities, to_cidr: cidr, to_ports, icmps }
-    }
-}
-
-impl TryFrom<IngressRule> for Group {
-    type Error = Foreign;
-
-    fn try_from(rule: IngressRule) -> Result<Self, Foreign> {
-        let IngressRule { from_endpoints, from_entities, from_cidr, to_ports, icmps } = rule;
-        Lists { endpoints: from_endpoints, entities: from_entities, cidr: from_cidr, to_ports, icmps }
-            .try_into()
-    }
-}
-
-impl TryFrom<EgressRule> for Group {
-    type Error = Foreign;
-
-    fn try_from(rule: EgressRule) -> Result<Self, Foreign> {
-        let EgressRule { to_endpoints, to_entities, to_cidr, to_ports, icmps } = rule;
-        Lists { endpoints: to_endpoints, entities: to_entities, cidr: to_cidr, to_ports, icmps }.try_into()
-    }
+pub(super) struct Group {
+    pub(super) peers: Vec<Peer>,
+    pub(super) allows: BTreeSet<Allow>,
 }
 
 impl Peer {
@@ -417,7 +166,10 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Entity, IcmpType, Selector};
     use super::*;
+    use crate::flow::{IcmpFamily, Port, Protocol};
+    use crate::names::Namespace;
 
     fn policy(rules: &[(Direction, Peer, Allow)]) -> Policy {
         let subject = Subject {

@@ -4,6 +4,8 @@
 //! scalars (Go refuses some of them), octal numbers as Go reads them, budgets wide enough for dumps
 //! of whole clusters.
 
+pub(super) mod written;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -1,0 +1,53 @@
+# The commands of this project. `make run` and `make test` need Rust; what else is there is used, what
+# is missing is said in one line.
+
+CARGO ?= cargo
+GO ?= go
+TESTBED := $(CURDIR)/tests/testbed/bin/testbed
+TESTBED_SOURCES := $(shell find tests/testbed -name '*.go' -o -name 'go.*' 2>/dev/null)
+HAVE_GO := $(shell command -v $(GO) 2>/dev/null)
+# On machines that share their cores, leave some to the others: make test JOBS=1
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: help run test check fmt lint doc bench testbed need-cargo
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+need-cargo:
+	@command -v $(CARGO) >/dev/null || { echo "cpg needs Rust (cargo), version $$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer: see https://rustup.rs" >&2; exit 2; }
+
+run: need-cargo ## Watch cpg work: a demo relay, the real pipeline, policy files
+	$(CARGO) run --locked --quiet -- demo
+
+ifdef HAVE_GO
+test: need-cargo $(TESTBED) ## All tests; with Go also those against the real Hubble Relay and Cilium's own validation
+	CPG_TESTBED=$(TESTBED) $(CARGO) test --locked
+	cd tests/testbed && $(GO) vet ./... && $(GO) test ./...
+else
+test: need-cargo
+	$(CARGO) test --locked
+	@echo "skipped: the tests against the real Hubble Relay and Cilium's validation need Go, which is not here"
+endif
+
+# The real parts, linked from Go modules; built once, and again when their sources change.
+$(TESTBED): $(TESTBED_SOURCES)
+	cd tests/testbed && $(GO) build -mod=readonly -p $(JOBS) -ldflags "-s -w" -o bin/testbed .
+
+testbed: $(TESTBED) ## Start the real Hubble Relay by hand; prints its address, ends with Ctrl-C
+	@dir=$$(mktemp -d) && $(TESTBED) up -dir $$dir
+
+check: need-cargo fmt lint doc test ## What CI runs
+
+fmt:
+	$(CARGO) fmt --check
+
+lint:
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --quiet
+
+bench: need-cargo ## Speed and memory, side by side with their limits
+	$(CARGO) bench --locked
+	CARGO=$(CARGO) benches/process.sh
