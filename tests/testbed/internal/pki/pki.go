@@ -1,0 +1,103 @@
+// Package pki makes the certificates of a testbed with TLS: one CA, and the leaf certificates with
+// the names that Cilium's Helm chart gives them.
+package pki
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// RelayServerName is the name that clients check the relay's certificate with. The certificate is
+// for the wildcard above it and for no address, as in a cluster.
+const RelayServerName = "instance.hubble-relay.cilium.io"
+
+// Pair is a certificate and its key, as files.
+type Pair struct {
+	Cert, Key string
+}
+
+// Authority is a CA whose files all lie in one directory.
+type Authority struct {
+	// CertFile is the CA's certificate.
+	CertFile string
+
+	dir    string
+	cert   *x509.Certificate
+	key    *ecdsa.PrivateKey
+	serial int64
+}
+
+// New makes a CA in dir.
+func New(dir string) (*Authority, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	a := &Authority{CertFile: filepath.Join(dir, "ca.crt"), dir: dir, key: key, serial: 1}
+	template := a.template("testbed CA")
+	template.IsCA = true
+	template.BasicConstraintsValid = true
+	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	if a.cert, err = x509.ParseCertificate(der); err != nil {
+		return nil, err
+	}
+	return a, writePEM(a.CertFile, "CERTIFICATE", der)
+}
+
+// Issue makes a certificate for both ends of a connection. Files are called <file>.crt and .key.
+func (a *Authority) Issue(file string, names ...string) (Pair, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return Pair{}, err
+	}
+	template := a.template(names[0])
+	template.DNSNames = names
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
+	if err != nil {
+		return Pair{}, err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return Pair{}, err
+	}
+	pair := Pair{Cert: filepath.Join(a.dir, file+".crt"), Key: filepath.Join(a.dir, file+".key")}
+	if err := writePEM(pair.Cert, "CERTIFICATE", der); err != nil {
+		return Pair{}, err
+	}
+	return pair, writePEM(pair.Key, "PRIVATE KEY", keyDER)
+}
+
+func (a *Authority) template(name string) *x509.Certificate {
+	a.serial++
+	return &x509.Certificate{
+		SerialNumber: big.NewInt(a.serial),
+		Subject:      pkix.Name{CommonName: name},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(7 * 24 * time.Hour),
+	}
+}
+
+func writePEM(path, kind string, der []byte) error {
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		return fmt.Errorf("certificate: %w", err)
+	}
+	return nil
+}
