@@ -8,7 +8,9 @@
 //! | [`flow`] | what Hubble saw |
 //! | [`policy`] | rules, documents, and the canonical form that is written |
 //! | [`source`] | the wire: generated types |
+//! | [`demo`] | a relay inside the process that plays a story, and captures with their truth |
 
+pub mod demo;
 pub mod flow;
 pub mod names;
 pub mod policy;
