@@ -1,19 +1,45 @@
 //! cpg: dropped Hubble flows in, CiliumNetworkPolicy files out.
 //!
-//! The map, in the order in which data takes its way; a module may name what stands above it.
+//! cpg listens to Hubble Relay (or reads captures), reduces every dropped flow on arrival to what would
+//! have had to be allowed, and keeps one CiliumNetworkPolicy file per workload that allows exactly
+//! this, merged into what people wrote by hand. It never applies anything.
 //!
-//! | module | holds |
-//! |---|---|
-//! | [`names`], [`text`] | names that are safe in a path; text that is safe on a terminal |
-//! | [`flow`] | what Hubble saw |
-//! | [`policy`] | rules, documents, and the canonical form that is written |
-//! | [`source`] | the wire: generated types |
+//! The map, in the order in which data takes its way. A module may name what stands above it, never
+//! what stands below; `tests/it/layers.rs` holds the exact table.
+//!
+//! ```text
+//!  Hubble Relay ─┐
+//!  capture file ─┼▶ source ─▶ classify ─▶ aggregate ─▶ build ─▶ merge ─▶ store ─▶ policies/<namespace>/<workload>.yaml
+//!  demo relay  ──┘     │          │            │          │        │        │
+//!                      └──────────┴────────────┴──────────┴────────┴────────┴──▶ counters ─▶ summary, exit code
+//! ```
+//!
+//! | module | holds | pure |
+//! |---|---|---|
+//! | [`text`], [`names`] | text that is safe on a terminal; names that are safe in a path | yes |
+//! | [`flow`] | what Hubble saw, whatever wire it came over | yes |
+//! | [`policy`] | rules, documents as they stand in files, the canonical form that is written | yes |
+//! | [`source`] | a relay's stream and captures, decoded through one door | no |
+//! | [`classify`] | what a flow means: a need, another kind of drop, nothing; the user's filters | yes |
+//! | [`aggregate`] | observations, tallies, ledgers that join in any order, windows | yes |
+//! | [`build`] | observations → rules: selectors, peers, ports | yes |
+//! | [`demo`] | a relay inside the process that plays a story; captures with their truth | no |
+
+pub mod text;
+
+pub mod names;
+
+pub mod flow;
+
+pub mod policy;
+
+pub mod source;
+
+pub mod classify;
 
 pub mod aggregate;
+
 pub mod build;
-pub mod classify;
-pub mod flow;
-pub mod names;
-pub mod policy;
-pub mod source;
-pub mod text;
+
+pub mod demo;
+

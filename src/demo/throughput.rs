@@ -1,0 +1,150 @@
+//! The relay for benchmarks: responses that were encoded once, as fast as the client reads them.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{BufMut, Bytes};
+use prost::Message;
+use tokio::net::TcpListener;
+use tonic::Status;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::{BoxFuture, Service, http};
+use tonic::server::{Grpc, NamedService, ServerStreamingService};
+
+use super::relay::{DemoRelay, serve_service};
+use crate::source::proto::observer::observer_server::ObserverServer;
+use crate::source::proto::observer::{GetFlowsRequest, GetFlowsResponse};
+
+/// What is sent: a list of responses, again and again, until `count` of them are out. Filters, masks
+/// and `follow` are not looked at; the stream ends with OK.
+#[derive(Debug, Clone)]
+pub struct Load {
+    encoded: Arc<[Bytes]>,
+    count: u64,
+}
+
+#[derive(Clone)]
+struct LoadService {
+    load: Load,
+    relay: DemoRelay,
+    rest: ObserverServer<DemoRelay>,
+}
+
+/// Requests decoded, responses passed on as the bytes they are.
+#[derive(Debug, Clone, Copy, Default)]
+struct Encoded;
+
+// === impl Load ===
+
+impl Load {
+    /// `count` responses, repeating these; none if there are none to repeat.
+    pub fn new(responses: &[GetFlowsResponse], count: u64) -> Self {
+        let encoded: Arc<[Bytes]> = responses.iter().map(|r| Bytes::from(r.encode_to_vec())).collect();
+        Self { count: if encoded.is_empty() { 0 } else { count }, encoded }
+    }
+
+    /// The bytes of all responses together.
+    pub fn bytes(&self) -> u64 {
+        let lap: u64 = self.encoded.iter().map(|b| b.len() as u64).sum();
+        let laps = self.count.checked_div(self.encoded.len() as u64).unwrap_or(0);
+        let rest = usize::try_from(self.count.checked_rem(self.encoded.len() as u64).unwrap_or(0));
+        let rest = self.encoded.iter().take(rest.unwrap_or(0)).map(|b| b.len() as u64).sum::<u64>();
+        lap * laps + rest
+    }
+
+    fn stream(self) -> impl Iterator<Item = Result<Bytes, Status>> + Send {
+        let mut at = 0;
+        (0..self.count).map_while(move |_| {
+            let next = self.encoded.get(at).cloned();
+            at = if at + 1 == self.encoded.len() { 0 } else { at + 1 };
+            next.map(Ok)
+        })
+    }
+}
+
+/// Serves `load` to every GetFlows call, and the unary calls as [`super::relay::serve`] does, until
+/// `stop` is done. `relay` keeps the record.
+pub async fn serve_load(
+    listener: TcpListener,
+    relay: DemoRelay,
+    load: Load,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let service = LoadService { load, rest: ObserverServer::new(relay.clone()), relay };
+    serve_service(listener, service, stop).await
+}
+
+// === impl LoadService ===
+
+impl NamedService for LoadService {
+    const NAME: &'static str = <ObserverServer<DemoRelay> as NamedService>::NAME;
+}
+
+impl Service<http::Request<tonic::body::Body>> for LoadService {
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        if request.uri().path() != "/observer.Observer/GetFlows" {
+            return self.rest.call(request);
+        }
+        let service = self.clone();
+        Box::pin(async move { Ok(Grpc::new(Encoded).server_streaming(service, request).await) })
+    }
+}
+
+impl ServerStreamingService<GetFlowsRequest> for LoadService {
+    type Response = Bytes;
+    type ResponseStream = tokio_stream::Iter<Box<dyn Iterator<Item = Result<Bytes, Status>> + Send>>;
+    type Future = BoxFuture<tonic::Response<Self::ResponseStream>, Status>;
+
+    fn call(&mut self, request: tonic::Request<GetFlowsRequest>) -> Self::Future {
+        self.relay.record(&request.into_inner());
+        let load: Box<dyn Iterator<Item = _> + Send> = Box::new(self.load.clone().stream());
+        Box::pin(async move { Ok(tonic::Response::new(tokio_stream::iter(load))) })
+    }
+}
+
+// === impl Encoded ===
+
+impl Codec for Encoded {
+    type Encode = Bytes;
+    type Decode = GetFlowsRequest;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Encoded {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buf.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Encoded {
+    type Item = GetFlowsRequest;
+    type Error = Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<GetFlowsRequest>, Status> {
+        let request = GetFlowsRequest::decode(buf).map_err(io::Error::other)?;
+        Ok(Some(request))
+    }
+}
