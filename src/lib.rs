@@ -7,7 +7,7 @@
 //! | [`names`], [`text`] | names that are safe in a path; text that is safe on a terminal |
 //! | [`flow`] | what Hubble saw |
 //! | [`policy`] | rules, documents, and the canonical form that is written |
-//! | [`source`] | the wire: generated types |
+//! | [`source`] | where flows come from: a relay, or captures |
 
 pub mod flow;
 pub mod names;
