@@ -8,9 +8,13 @@
 //! | [`flow`] | what Hubble saw |
 //! | [`policy`] | rules, documents, and the canonical form that is written |
 //! | [`source`] | the wire: generated types |
+//! | [`merge`] | rules joined into a file, so that nothing is lost and nothing widens |
+//! | [`store`] | the output directory: index, lock, atomic files |
 
 pub mod flow;
+pub mod merge;
 pub mod names;
 pub mod policy;
 pub mod source;
+pub mod store;
 pub mod text;
