@@ -23,6 +23,8 @@
 //! | [`classify`] | what a flow means: a need, another kind of drop, nothing; the user's filters | yes |
 //! | [`aggregate`] | observations, tallies, ledgers that join in any order, windows | yes |
 //! | [`build`] | observations → rules: selectors, peers, ports | yes |
+//! | [`merge`] | rules joined into an existing file, at node level | yes |
+//! | [`store`] | the output directory: index, names, lock, atomic files | no |
 //! | [`demo`] | a relay inside the process that plays a story; captures with their truth | no |
 
 pub mod text;
@@ -40,6 +42,10 @@ pub mod classify;
 pub mod aggregate;
 
 pub mod build;
+
+pub mod merge;
+
+pub mod store;
 
 pub mod demo;
 

@@ -1,0 +1,347 @@
+//! What a rule that stands in a file is to a needed one.
+
+use ipnet::IpNet;
+use serde_json::{Map, Value};
+
+use super::same_peer;
+use crate::flow::{Direction, IcmpFamily, Protocol};
+use crate::names::Namespace;
+use crate::policy::{Allow, Entity, Peer, Rule, Selector};
+
+/// How a needed rule stands to what a file has. The greater one counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// Nothing there concerns it.
+    Apart,
+    /// The same peer and port stand there with something that the needed rule would lift.
+    Restricted(String),
+    /// It is there.
+    Covered,
+    /// The same peer and port stand there with something that would hold for the needed rule too.
+    Bound(String),
+}
+
+/// Peer members that say nothing when they are empty; every other one then matches nothing.
+const ABSENT_WHEN_EMPTY: [&str; 3] = ["toFQDNs", "toServices", "toGroups"];
+
+/// How a rule stands to one rule set of a document.
+pub(super) fn standing(set: &Value, need: &Rule, namespace: &Namespace) -> Standing {
+    let key = need.direction.as_str();
+    let elements = set.get(key).and_then(Value::as_array).into_iter().flatten();
+    let peer = same_peer(&need.peer, namespace);
+    elements
+        .filter_map(|element| Element::new(element, need.direction))
+        .filter(|element| element.peers(namespace).any(|p| p.as_ref() == Some(&peer)))
+        .fold(Standing::Apart, |s, element| s.max(element.standing(need.allow)))
+}
+
+/// One item of `ingress` or `egress` that has exactly one kind of peer, in the form that Cilium takes.
+pub(super) struct Element<'a> {
+    /// The member that holds the peers.
+    member: &'static str,
+    items: &'a [Value],
+    to_ports: &'a [Value],
+    icmps: &'a [Value],
+    authentication: bool,
+    unknown: Option<&'a str>,
+}
+
+impl<'a> Element<'a> {
+    pub(super) fn new(value: &'a Value, direction: Direction) -> Option<Self> {
+        let map = value.as_object()?;
+        let mut peers = None;
+        let mut unknown = None;
+        for (key, value) in map.iter().filter(|(_, value)| !value.is_null()) {
+            if let Some(member) = members(direction).into_iter().find(|m| m == key) {
+                let items = value.as_array()?;
+                if items.is_empty() && ABSENT_WHEN_EMPTY.contains(&member) {
+                    continue;
+                }
+                if peers.replace((member, items.as_slice())).is_some() {
+                    return None;
+                }
+            } else if !matches!(key.as_str(), "toPorts" | "icmps" | "authentication") {
+                unknown = Some(key.as_str());
+            }
+        }
+        let (member, items) = peers?;
+        let to_ports = list(map, "toPorts")?;
+        let icmps = list(map, "icmps")?;
+        if !to_ports.is_empty() && !icmps.is_empty() {
+            return None; // Cilium refuses the policy.
+        }
+        let authentication = map.get("authentication").is_some_and(|v| !v.is_null());
+        Some(Self { member, items, to_ports, icmps, authentication, unknown })
+    }
+
+    /// The listed peers, each in the form of [`same_peer`]; `None` for what cpg has no word for.
+    pub(super) fn peers(&self, namespace: &Namespace) -> impl Iterator<Item = Option<Peer>> {
+        self.items.iter().map(move |item| {
+            let peer = match self.member {
+                "fromEndpoints" | "toEndpoints" => Peer::Endpoints(Selector::from_value(item)?),
+                "fromEntities" | "toEntities" => Peer::Entity(Entity::from_name(item.as_str()?)?),
+                "fromCIDR" | "toCIDR" => Peer::Cidr(item.as_str()?.parse::<IpNet>().ok()?),
+                "fromCIDRSet" | "toCIDRSet" => Peer::Cidr(plain_cidr(item)?),
+                _ => return None,
+            };
+            Some(same_peer(&peer, namespace))
+        })
+    }
+
+    /// The items of `toPorts`, or those of `icmps`.
+    pub(super) fn items(&self, icmp: bool) -> &'a [Value] {
+        if icmp { self.icmps } else { self.to_ports }
+    }
+
+    /// Whether something may be added to it: nothing on it holds for every port, and it does not allow
+    /// every port already.
+    pub(super) fn takes(&self, icmp: bool) -> bool {
+        !self.authentication && self.unknown.is_none() && !self.items(icmp).is_empty()
+    }
+
+    fn standing(&self, allow: Allow) -> Standing {
+        if self.to_ports.is_empty() && self.icmps.is_empty() {
+            return self.of_rule().unwrap_or(Standing::Covered);
+        }
+        let icmp = matches!(allow, Allow::Icmp(..));
+        self.items(icmp).iter().fold(Standing::Apart, |s, item| s.max(self.of_item(item, allow)))
+    }
+
+    /// What holds for everything that the rule allows.
+    fn of_rule(&self) -> Option<Standing> {
+        if self.authentication {
+            let why = "a rule for the same peer asks for `authentication`, which would hold for this one too";
+            return Some(Standing::Bound(why.into()));
+        }
+        self.unknown.map(|key| Standing::Restricted(unknown(key)))
+    }
+
+    fn of_item(&self, item: &Value, allow: Allow) -> Standing {
+        let Some(map) = item.as_object() else { return Standing::Apart };
+        let list_key = if matches!(allow, Allow::Icmp(..)) { "fields" } else { "ports" };
+        let entries = map.get(list_key).and_then(Value::as_array).into_iter().flatten();
+        let touch = entries.fold(Touch::No, |t, entry| t.max(touch(entry, allow)));
+        if touch == Touch::No {
+            return Standing::Apart;
+        }
+        match (self.of_rule().or_else(|| of_members(map, list_key)), touch) {
+            (Some(standing), _) => standing,
+            (None, Touch::Yes) => Standing::Covered,
+            (None, _) => Standing::Apart,
+        }
+    }
+}
+
+/// What the other members of a `toPorts` or `icmps` item make of its ports.
+fn of_members(item: &Map<String, Value>, list_key: &str) -> Option<Standing> {
+    let mut standing = None;
+    for (key, value) in item.iter().filter(|(key, value)| *key != list_key && !value.is_null()) {
+        let next = match key.as_str() {
+            "rules" if !has_l7(value) => continue,
+            "rules" => Standing::Restricted(
+                "L7 rules restrict this port for the same peer; a plain rule beside them would lift them"
+                    .into(),
+            ),
+            "serverNames" => Standing::Bound(
+                "`serverNames` stand on this port for the same peer; Cilium would ask for them here too"
+                    .into(),
+            ),
+            "terminatingTLS" | "originatingTLS" | "listener" => Standing::Bound(format!(
+                "`{key}` stands on this port for the same peer; Cilium would join it with a plain rule"
+            )),
+            other => Standing::Restricted(unknown(other)),
+        };
+        standing = standing.max(Some(next));
+    }
+    standing
+}
+
+/// The agent counts L7 rules: `rules: {}` and `rules: {http: []}` are none.
+fn has_l7(rules: &Value) -> bool {
+    match rules.as_object() {
+        Some(map) => map.values().any(|value| match value {
+            Value::Null => false,
+            Value::Array(list) => !list.is_empty(),
+            _ => true,
+        }),
+        None => true,
+    }
+}
+
+fn unknown(key: &str) -> String {
+    let key = crate::text::visible(key, 60);
+    format!("a rule for the same peer and port has a member that cpg does not know: `{key}`")
+}
+
+/// Whether an entry of `ports` or `fields` names what is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Touch {
+    No,
+    /// A named port: it may be this one.
+    Maybe,
+    Yes,
+}
+
+fn touch(entry: &Value, allow: Allow) -> Touch {
+    let touched = match allow {
+        Allow::Port(protocol, port) => touches_port(entry, protocol, port.get()),
+        Allow::Icmp(family, kind) => touches_icmp(entry, family, kind.get()).then_some(Touch::Yes),
+    };
+    touched.unwrap_or(Touch::No)
+}
+
+fn touches_port(entry: &Value, protocol: Protocol, port: u16) -> Option<Touch> {
+    let map = entry.as_object()?;
+    if map.keys().any(|key| !matches!(key.as_str(), "port" | "endPort" | "protocol")) {
+        return None;
+    }
+    match map.get("protocol") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(name)) if name.is_empty() || name.eq_ignore_ascii_case("ANY") => {}
+        Some(Value::String(name)) if Protocol::from_name(name) == Some(protocol) => {}
+        Some(_) => return None,
+    }
+    let text = map.get("port")?.as_str()?;
+    if text.bytes().any(|b| b.is_ascii_alphabetic()) {
+        return Some(Touch::Maybe);
+    }
+    let first = number(text)?;
+    let last = match map.get("endPort") {
+        None | Some(Value::Null) => 0,
+        Some(value) => u16::try_from(value.as_u64()?).ok()?,
+    };
+    let covers = match (first, last) {
+        (0, 0) => true,
+        _ => (first..=first.max(last)).contains(&port),
+    };
+    covers.then_some(Touch::Yes)
+}
+
+/// A port as the agent parses it (`strconv.ParseUint(text, 0, 16)`): a leading zero means octal.
+fn number(text: &str) -> Option<u16> {
+    if !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    match text.strip_prefix('0') {
+        Some(octal) if !octal.is_empty() => u16::from_str_radix(octal, 8).ok(),
+        _ => text.parse().ok(),
+    }
+}
+
+fn touches_icmp(entry: &Value, family: IcmpFamily, kind: u8) -> bool {
+    let Some(map) = entry.as_object() else { return false };
+    if map.keys().any(|key| !matches!(key.as_str(), "family" | "type")) {
+        return false;
+    }
+    let written = match map.get("family") {
+        None | Some(Value::Null) => IcmpFamily::V4,
+        Some(Value::String(name)) if name.is_empty() || name == "IPv4" => IcmpFamily::V4,
+        Some(Value::String(name)) if name == "IPv6" => IcmpFamily::V6,
+        Some(_) => return false,
+    };
+    let number = match map.get("type") {
+        Some(Value::Number(number)) => number.as_u64(),
+        Some(Value::String(name)) => icmp_number(family, name).map(u64::from),
+        _ => None,
+    };
+    // Type 0 means every type of its family to Cilium.
+    written == family && number.is_some_and(|n| n == 0 || n == u64::from(kind))
+}
+
+fn icmp_number(family: IcmpFamily, name: &str) -> Option<u8> {
+    let table: &[(&str, u8)] = match family {
+        IcmpFamily::V4 => &ICMP_V4,
+        IcmpFamily::V6 => &ICMP_V6,
+    };
+    table.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+}
+
+/// The peer members of a direction.
+fn members(direction: Direction) -> Vec<&'static str> {
+    match direction {
+        Direction::Ingress => INGRESS_MEMBERS.to_vec(),
+        Direction::Egress => EGRESS_MEMBERS.to_vec(),
+    }
+}
+
+const INGRESS_MEMBERS: [&str; 7] =
+    ["fromEndpoints", "fromEntities", "fromCIDR", "fromCIDRSet", "fromNodes", "fromGroups", "fromRequires"];
+const EGRESS_MEMBERS: [&str; 9] = [
+    "toEndpoints",
+    "toEntities",
+    "toCIDR",
+    "toCIDRSet",
+    "toNodes",
+    "toGroups",
+    "toServices",
+    "toFQDNs",
+    "toRequires",
+];
+
+/// An item of a CIDR set that is nothing but its `cidr`.
+fn plain_cidr(item: &Value) -> Option<IpNet> {
+    let map = item.as_object()?;
+    for (key, value) in map {
+        let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+        if key != "cidr" && !(key == "except" && empty) {
+            return None;
+        }
+    }
+    map.get("cidr")?.as_str()?.parse().ok()
+}
+
+/// A list member; empty when it is absent or null, `None` when it is something else.
+fn list<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a [Value]> {
+    match map.get(key) {
+        None | Some(Value::Null) => Some(&[]),
+        Some(Value::Array(list)) => Some(list),
+        Some(_) => None,
+    }
+}
+
+/// The names that the agent knows (`pkg/policy/api/icmp.go`).
+const ICMP_V4: [(&str, u8); 14] = [
+    ("EchoReply", 0),
+    ("DestinationUnreachable", 3),
+    ("Redirect", 5),
+    ("Echo", 8),
+    ("EchoRequest", 8),
+    ("RouterAdvertisement", 9),
+    ("RouterSelection", 10),
+    ("TimeExceeded", 11),
+    ("ParameterProblem", 12),
+    ("Timestamp", 13),
+    ("TimestampReply", 14),
+    ("Photuris", 40),
+    ("ExtendedEchoRequest", 42),
+    ("ExtendedEchoReply", 43),
+];
+const ICMP_V6: [(&str, u8); 27] = [
+    ("DestinationUnreachable", 1),
+    ("PacketTooBig", 2),
+    ("TimeExceeded", 3),
+    ("ParameterProblem", 4),
+    ("EchoRequest", 128),
+    ("EchoReply", 129),
+    ("MulticastListenerQuery", 130),
+    ("MulticastListenerReport", 131),
+    ("MulticastListenerDone", 132),
+    ("RouterSolicitation", 133),
+    ("RouterAdvertisement", 134),
+    ("NeighborSolicitation", 135),
+    ("NeighborAdvertisement", 136),
+    ("RedirectMessage", 137),
+    ("RouterRenumbering", 138),
+    ("ICMPNodeInformationQuery", 139),
+    ("ICMPNodeInformationResponse", 140),
+    ("InverseNeighborDiscoverySolicitation", 141),
+    ("InverseNeighborDiscoveryAdvertisement", 142),
+    ("HomeAgentAddressDiscoveryRequest", 144),
+    ("HomeAgentAddressDiscoveryReply", 145),
+    ("MobilePrefixSolicitation", 146),
+    ("MobilePrefixAdvertisement", 147),
+    ("DuplicateAddressRequestCodeSuffix", 157),
+    ("DuplicateAddressConfirmationCodeSuffix", 158),
+    ("ExtendedEchoRequest", 160),
+    ("ExtendedEchoReply", 161),
+];

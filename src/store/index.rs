@@ -1,0 +1,251 @@
+//! What stands in the directory, known by its meaning and never by its paths.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::StoreError;
+use super::atomic::{self, Stamp, TEMP_PREFIX, TEMP_SUFFIX};
+use crate::flow::Direction;
+use crate::names::Namespace;
+use crate::policy::{Kind, Subject, read_documents, subject_of};
+
+/// How deep below the root files are looked for.
+const DEPTH: usize = 12;
+/// Files that are larger are no policies that people edit; they are not read.
+const LARGEST: u64 = 64 << 20;
+
+/// The policies of a directory.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    files: BTreeMap<PathBuf, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    stamp: Stamp,
+    content: Content,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    /// At least one CiliumNetworkPolicy.
+    Policies(Vec<Found>),
+    /// YAML without any; not readable as YAML; or too large.
+    Other,
+    /// It could not be read.
+    Unreadable(String),
+}
+
+/// One CiliumNetworkPolicy of a file.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    namespace: Option<Namespace>,
+    name: Option<String>,
+    /// The subjects of `spec` and of the items of `specs`, with the directions they have rules in.
+    subjects: Vec<(Subject, BTreeSet<Direction>)>,
+}
+
+// === impl Index ===
+
+impl Index {
+    /// Looks at every file whose stamp is new.
+    pub(super) fn refresh(&mut self, root: &Path) -> Result<(), StoreError> {
+        let mut seen = BTreeMap::new();
+        let mut old = std::mem::take(&mut self.files);
+        let mut paths = Vec::new();
+        walk(root, 0, &mut |path| {
+            if is_manifest(path) {
+                paths.push(path.to_owned());
+            }
+        })?;
+        for path in paths {
+            let Ok(metadata) = fs::metadata(&path) else { continue };
+            if !metadata.is_file() {
+                continue;
+            }
+            let stamp = Stamp::of(&metadata);
+            let entry = match old.remove(&path) {
+                Some(entry) if entry.stamp == stamp => entry,
+                _ => Entry { stamp, content: look(&path, metadata.len(), home(root, &path).as_ref()) },
+            };
+            seen.insert(path, entry);
+        }
+        self.files = seen;
+        Ok(())
+    }
+
+    /// Looks at one file again.
+    pub(super) fn renew(&mut self, root: &Path, path: &Path) {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_file() => {
+                let content = look(path, metadata.len(), home(root, path).as_ref());
+                self.files.insert(path.to_owned(), Entry { stamp: Stamp::of(&metadata), content });
+            }
+            _ => {
+                self.files.remove(path);
+            }
+        }
+    }
+
+    /// The files that hold a policy for a subject: those that cpg named first, then by path.
+    pub(super) fn holders(&self, subject: &Subject) -> Vec<PathBuf> {
+        let mut holders: Vec<(bool, &PathBuf)> = Vec::new();
+        for (path, found) in self.policies() {
+            if found.subjects.iter().any(|(known, _)| known == subject) {
+                let ours = found.name.as_deref().is_some_and(|name| name.starts_with("cpg-"));
+                holders.push((!ours, path));
+            }
+        }
+        holders.sort();
+        let mut paths: Vec<PathBuf> = holders.into_iter().map(|(_, path)| path.clone()).collect();
+        let mut known = BTreeSet::new();
+        paths.retain(|path| known.insert(path.clone()));
+        paths
+    }
+
+    /// The directions in which files other than `path` have rules for a subject.
+    pub(super) fn directions_elsewhere(&self, subject: &Subject, path: &Path) -> BTreeSet<Direction> {
+        let others = self.policies().filter(|(other, _)| *other != path);
+        others
+            .flat_map(|(_, found)| &found.subjects)
+            .filter(|(known, _)| known == subject)
+            .flat_map(|(_, directions)| directions.iter().copied())
+            .collect()
+    }
+
+    /// Whether a policy of this namespace has this `metadata.name`.
+    pub(super) fn has_name(&self, namespace: &Namespace, name: &str) -> bool {
+        self.policies().any(|(_, found)| {
+            found.namespace.as_ref() == Some(namespace) && found.name.as_deref() == Some(name)
+        })
+    }
+
+    /// What a file holds, if it was looked at.
+    pub(super) fn content(&self, path: &Path) -> Option<&Content> {
+        self.files.get(path).map(|entry| &entry.content)
+    }
+
+    /// The files that could not be read, with the reason.
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.files.iter().filter_map(|(path, entry)| match &entry.content {
+            Content::Unreadable(why) => Some((path.as_path(), why.as_str())),
+            _ => None,
+        })
+    }
+
+    fn policies(&self) -> impl Iterator<Item = (&PathBuf, &Found)> {
+        self.files.iter().flat_map(|(path, entry)| {
+            let found = match &entry.content {
+                Content::Policies(found) => found.as_slice(),
+                _ => &[],
+            };
+            found.iter().map(move |found| (path, found))
+        })
+    }
+}
+
+/// The namespace that the documents of a file belong to when they name none: the name of the first
+/// directory below the root.
+pub(super) fn home(root: &Path, path: &Path) -> Option<Namespace> {
+    let below = path.strip_prefix(root).ok()?;
+    let mut parts = below.components();
+    let first = parts.next()?;
+    parts.next()?;
+    Namespace::parse(first.as_os_str().to_str()?).ok()
+}
+
+/// Removes what earlier runs left behind when they were killed.
+pub(super) fn sweep(root: &Path) -> Result<usize, StoreError> {
+    let mut stale = Vec::new();
+    let mut collect = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with(TEMP_PREFIX) && name.ends_with(TEMP_SUFFIX) {
+            stale.push(path.to_owned());
+        }
+    };
+    walk(root, 0, &mut collect)?;
+    let own = root.join(".cpg");
+    if own.symlink_metadata().is_ok_and(|m| m.is_dir()) {
+        walk(&own, 0, &mut collect)?;
+    }
+    let mut swept = 0;
+    for path in stale {
+        match fs::remove_file(&path) {
+            Ok(()) => swept += 1,
+            Err(e) => tracing::warn!(path = %path.display(), error = %e, "a stale temporary file stays"),
+        }
+    }
+    Ok(swept)
+}
+
+/// Every file (and link to one) below a directory, in no order; hidden and linked directories are left
+/// out. A directory that cannot be read fails only at the top.
+fn walk(directory: &Path, depth: usize, visit: &mut dyn FnMut(&Path)) -> Result<(), StoreError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(e) if depth == 0 => return Err(StoreError::read(directory, e)),
+        Err(e) => {
+            if e.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(directory = %directory.display(), error = %e, "a directory is not looked at");
+            }
+            return Ok(());
+        }
+    };
+    for entry in entries.flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        let path = entry.path();
+        if !kind.is_dir() {
+            visit(&path);
+        } else if !is_hidden(&path) {
+            if depth < DEPTH {
+                walk(&path, depth + 1, visit)?;
+            } else {
+                tracing::warn!(directory = %path.display(), "a directory is too deep to be looked at");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+fn is_manifest(path: &Path) -> bool {
+    !is_hidden(path) && path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml")
+}
+
+fn look(path: &Path, length: u64, home: Option<&Namespace>) -> Content {
+    if length > LARGEST {
+        tracing::warn!(path = %path.display(), "a file is too large to be looked at");
+        return Content::Other;
+    }
+    let text = match atomic::read(path) {
+        Ok(snapshot) => snapshot.text,
+        Err(e) => return Content::Unreadable(e.to_string()),
+    };
+    content(&text, home)
+}
+
+fn content(text: &str, home: Option<&Namespace>) -> Content {
+    // Parsing is the dear part of looking, and most YAML files of a repository are no policies.
+    if !text.contains("CiliumNetworkPolicy") {
+        return Content::Other;
+    }
+    let Ok(documents) = read_documents(text) else { return Content::Other };
+    let mut policies = Vec::new();
+    for document in documents.iter().filter(|document| document.kind == Kind::CiliumNetworkPolicy) {
+        let namespace = document.namespace(home);
+        let mut subjects = Vec::new();
+        for set in document.rule_sets() {
+            if let Some(subject) = namespace.clone().and_then(|namespace| subject_of(set, namespace)) {
+                subjects.push((subject, crate::merge::directions_of(set)));
+            }
+        }
+        policies.push(Found { namespace, name: document.name.clone(), subjects });
+    }
+    if policies.is_empty() { Content::Other } else { Content::Policies(policies) }
+}
