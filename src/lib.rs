@@ -26,6 +26,8 @@
 //! | [`merge`] | rules joined into an existing file, at node level | yes |
 //! | [`store`] | the output directory: index, names, lock, atomic files | no |
 //! | [`demo`] | a relay inside the process that plays a story; captures with their truth | no |
+//! | [`pipeline`] | the stages joined; counters, windows, shutdown, summary | no |
+//! | [`cli`] | the command line, one file per command | no |
 
 pub mod text;
 
@@ -49,3 +51,6 @@ pub mod store;
 
 pub mod demo;
 
+pub mod pipeline;
+
+pub mod cli;

@@ -1,3 +1,7 @@
 //! The `cpg` program: nothing but the way into the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cpg::cli::main()
+}

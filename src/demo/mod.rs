@@ -8,6 +8,7 @@
 //! The story knows what had to be allowed because it was made up, never by asking another module of
 //! this crate: what it says is a second opinion. Nothing here reads a clock: start times are arguments.
 
+pub mod from_json;
 pub mod need;
 pub mod relay;
 pub mod story;

@@ -1,0 +1,204 @@
+//! What was typed: flags and environment as they are, nothing checked that needs more than itself.
+
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+
+/// Turns the dropped flows of a Cilium cluster into the CiliumNetworkPolicy files that would have
+/// allowed exactly them.
+#[derive(Debug, Parser)]
+#[command(name = "cpg", version, max_term_width = 110, after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  cpg demo                                       watch it work, no cluster needed
+  cpg generate --server localhost:4245 -n shop   follow a Hubble Relay, write policies/shop/*.yaml
+  cpg replay drops.jsonl.gz                      the same from a capture (hubble observe -o jsonpb)
+  hubble observe -f -o jsonpb | cpg replay -     from a pipe
+
+cpg never applies anything: review the files, commit them, let your GitOps apply them.
+Every flag can be given as environment variable: --output-dir is CPG_OUTPUT_DIR.
+Exit codes: 0 done; 1 infrastructure drops were seen (with --fail-on-infra-drops); 2 something kept cpg from doing its work.";
+
+#[derive(Debug, Group)]
+pub(super) struct LogArgs {
+    /// Log each different flow that became no rule, and each rule with a flow behind it
+    #[arg(long, global = true, env = "CPG_DEBUG", value_parser = FalseyValueParser::new())]
+    pub(super) debug: bool,
+    /// error, warn, info, debug or trace
+    #[arg(long, global = true, env = "CPG_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub(super) log_level: String,
+    /// Form of the log and of the summary, both on standard error
+    #[arg(long, global = true, env = "CPG_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(super) log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Follow a Hubble Relay and keep the policy files up to date
+    #[command(after_help = "Examples:
+  cpg generate --server localhost:4245                 all namespaces, into ./policies
+  cpg generate --server relay:4245 -n shop -n pay -o gitops/policies
+  timeout --preserve-status 300 cpg generate --server relay:4245 --fail-on-infra-drops
+
+Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal ends it at once.")]
+    Generate(GenerateArgs),
+    /// Read captures (hubble observe -o jsonpb) and write the policy files for them
+    #[command(after_help = "Examples:
+  cpg replay drops.jsonl                     one capture, plain or gzip
+  cpg replay node1.jsonl node2.jsonl.gz      several, one result
+  kubectl exec … -- hubble observe -o jsonpb | cpg replay -")]
+    Replay(ReplayArgs),
+    /// Play a story through the real pipeline: a relay inside of the process, a small shop behind it
+    #[command(after_help = "Examples:
+  cpg demo                          play it once and look at the files
+  cpg demo --serve 127.0.0.1:4245   only serve, over and over; then, in another terminal:
+  cpg generate --server 127.0.0.1:4245")]
+    Demo(DemoArgs),
+    /// Tools for people who work on cpg
+    #[command(hide = true)]
+    Dev(DevArgs),
+}
+
+#[derive(Debug, Group)]
+pub(super) struct GenerateArgs {
+    /// Address of the Hubble Relay
+    #[arg(long, env = "CPG_SERVER", value_name = "HOST:PORT")]
+    pub(super) server: String,
+    /// How long connecting may take
+    #[arg(long, env = "CPG_TIMEOUT", value_name = "DURATION", default_value = "10s")]
+    pub(super) timeout: String,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+#[derive(Debug, Group)]
+pub(super) struct ReplayArgs {
+    /// Captures: JSON Lines, plain or gzip; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// Threads that parse (default: one per CPU, at most 8)
+    #[arg(long, env = "CPG_THREADS", value_name = "N")]
+    pub(super) threads: Option<usize>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+/// What generate and replay have in common.
+#[derive(Debug, Group)]
+pub(super) struct RunArgs {
+    /// Write policies only for pods of this namespace (repeatable)
+    #[arg(short, long, env = "CPG_NAMESPACE", value_name = "NAME", value_delimiter = ',')]
+    pub(super) namespace: Vec<String>,
+    /// Write policies for pods of every namespace; this is what happens without -n too
+    #[arg(short = 'A', long, env = "CPG_ALL_NAMESPACES", value_parser = FalseyValueParser::new())]
+    pub(super) all_namespaces: bool,
+    /// Where the files are: <DIR>/<namespace>/<workload>.yaml
+    #[arg(short, long, env = "CPG_OUTPUT_DIR", value_name = "DIR", default_value = "policies")]
+    pub(super) output_dir: PathBuf,
+    /// How often what was learned goes to the files
+    #[arg(long, env = "CPG_FLUSH_INTERVAL", value_name = "DURATION", default_value = "5s")]
+    pub(super) flush_interval: String,
+    /// Leave out flows of this protocol: tcp, udp, icmpv4, icmpv6, sctp (repeatable)
+    #[arg(long, env = "CPG_IGNORE_PROTOCOL", value_name = "PROTOCOL", value_delimiter = ',')]
+    pub(super) ignore_protocol: Vec<String>,
+    /// Leave out drops with this reason, by its name in Hubble (repeatable)
+    #[arg(long, env = "CPG_IGNORE_DROP_REASON", value_name = "REASON", value_delimiter = ',')]
+    pub(super) ignore_drop_reason: Vec<String>,
+    /// Exit with 1 when infrastructure dropped a flow
+    #[arg(long, env = "CPG_FAIL_ON_INFRA_DROPS", value_parser = FalseyValueParser::new())]
+    pub(super) fail_on_infra_drops: bool,
+    /// Short for --log-format json
+    #[arg(long, env = "CPG_JSON", value_parser = FalseyValueParser::new())]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Group)]
+pub(super) struct DemoArgs {
+    /// Only serve the story on this address, over and over
+    #[arg(long, env = "CPG_SERVE", value_name = "ADDR")]
+    pub(super) serve: Option<String>,
+    /// Where the files go (default: a new directory below the system's temporary one)
+    #[arg(short, long, env = "CPG_OUTPUT_DIR", value_name = "DIR", conflicts_with = "serve")]
+    pub(super) output_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Group)]
+pub(super) struct DevArgs {
+    #[command(subcommand)]
+    pub(super) command: DevCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DevCommand {
+    /// Write a realistic capture and what has to come of it
+    Capture(CaptureArgs),
+    /// Serve flows as fast as the client reads, for measuring
+    Load(LoadArgs),
+}
+
+#[derive(Debug, Group)]
+pub(super) struct CaptureArgs {
+    /// The same seed gives the same bytes
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Lines of the capture
+    #[arg(long, default_value_t = 100_000)]
+    pub(super) lines: u64,
+    /// The capture
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: PathBuf,
+    /// The needs that are in it, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(super) truth: PathBuf,
+}
+
+#[derive(Debug, Group)]
+pub(super) struct LoadArgs {
+    /// Where to serve
+    #[arg(long, value_name = "ADDR")]
+    pub(super) serve: String,
+    /// Capture whose flows are sent
+    #[arg(long, value_name = "FILE")]
+    pub(super) capture: PathBuf,
+    /// How many flows one stream gets before it ends (default: each line of the capture once)
+    #[arg(long, value_name = "N")]
+    pub(super) flows: Option<u64>,
+}
+
+/// A mistake of use, or help that was asked for.
+pub(super) struct Usage {
+    /// What to print.
+    pub(super) text: String,
+    /// It was a mistake: print it to standard error.
+    pub(super) is_mistake: bool,
+}
+
+impl Args {
+    /// Parses the process's own arguments.
+    pub(super) fn read() -> Result<Self, Usage> {
+        Self::try_parse().map_err(|e| Usage { text: e.render().to_string(), is_mistake: e.use_stderr() })
+    }
+
+    /// The form of the log: `--json` of a command counts too.
+    pub(super) fn json(&self) -> bool {
+        let short = match &self.command {
+            Command::Generate(args) => args.run.json,
+            Command::Replay(args) => args.run.json,
+            Command::Demo(_) | Command::Dev(_) => false,
+        };
+        short || self.log.log_format == LogFormat::Json
+    }
+}

@@ -1,0 +1,38 @@
+//! `cpg generate`: follow a relay until it ends or is asked to stop.
+
+use std::process::ExitCode;
+
+use super::args::GenerateArgs;
+use super::logging::Log;
+use super::{output, settings};
+use crate::pipeline::{Live, Summary};
+use crate::source::relay::Relay;
+
+pub(super) async fn run(args: GenerateArgs, log: Log) -> ExitCode {
+    let settings = match settings::Generate::new(args) {
+        Ok(settings) => settings,
+        Err(mistakes) => return output::mistakes(&mistakes),
+    };
+    let fail = settings.run.fail_on_infra_drops;
+    match follow(settings).await {
+        Ok(summary) => output::summary(&summary, fail, log),
+        Err(e) => output::failed(&e),
+    }
+}
+
+async fn follow(settings: settings::Generate) -> anyhow::Result<Summary> {
+    let settings::Generate { address, timeout, run } = settings;
+    let stop = settings::stop()?;
+    let keeper = run.keeper()?;
+    let relay = tokio::select! {
+        biased;
+        () = stop.stopped() => anyhow::bail!("stopped while connecting to {address}"),
+        relay = Relay::connect(&address, timeout) => relay?,
+    };
+    tracing::info!(server = %address, "connected; following dropped flows");
+    let mut summary = keeper.follow(Live::new(relay.flows(&run.filters.interest)), stop).await;
+    if summary.nothing_matched() {
+        summary.namespaces_of_relay = relay.namespaces().await.ok().flatten();
+    }
+    Ok(summary)
+}

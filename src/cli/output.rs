@@ -1,0 +1,66 @@
+//! What people and scripts read at the end: summary, mistakes, exit codes.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use super::args::Usage;
+use super::logging::Log;
+use crate::pipeline::{Exit, Summary};
+
+/// A mistake of use, or help that was asked for.
+pub(super) fn usage(usage: &Usage) -> ExitCode {
+    if usage.is_mistake {
+        say(usage.text.trim_end());
+        return incomplete();
+    }
+    result(usage.text.trim_end());
+    ExitCode::SUCCESS
+}
+
+/// All mistakes in the settings at once.
+pub(super) fn mistakes(mistakes: &[String]) -> ExitCode {
+    for mistake in mistakes {
+        say(&format!("error: {mistake}"));
+    }
+    say("see --help");
+    incomplete()
+}
+
+/// The one error that ended the program.
+pub(super) fn failed(error: &anyhow::Error) -> ExitCode {
+    say(&format!("error: {error:#}"));
+    incomplete()
+}
+
+/// The summary of a run on standard error, and its exit code.
+pub(super) fn summary(summary: &Summary, fail_on_infra_drops: bool, log: Log) -> ExitCode {
+    let exit = summary.exit(fail_on_infra_drops);
+    if log.json {
+        let mut value = summary.to_json();
+        if let Some(object) = value.as_object_mut() {
+            object.insert("message".into(), "summary".into());
+            object.insert("exit_code".into(), exit.code().into());
+        }
+        say(&value.to_string());
+    } else {
+        say(summary.to_string().trim_end());
+        if exit == Exit::InfrastructureDrops {
+            say("  exit code 1: infrastructure drops were seen and --fail-on-infra-drops was given");
+        }
+    }
+    ExitCode::from(exit.code())
+}
+
+/// Writes a result to standard output; a reader that has gone is no error.
+pub(super) fn result(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Writes to standard error, whatever the log level is.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+fn incomplete() -> ExitCode {
+    ExitCode::from(Exit::Incomplete.code())
+}

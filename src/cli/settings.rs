@@ -1,0 +1,230 @@
+//! What is meant: checked values, with all mistakes of a command line told at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::args::{Args, GenerateArgs, ReplayArgs, RunArgs};
+use super::logging::Log;
+use crate::classify::{Filters, ProtocolFilter, parse_reason};
+use crate::flow::{Interest, Namespaces};
+use crate::names::Namespace;
+use crate::pipeline::{Keeper, LEDGER_CAPACITY, Stop, Writer, on_signals};
+use crate::source::relay::Address;
+use crate::source::replay::Input;
+use crate::store::Store;
+use crate::text::visible;
+
+/// How long another cpg on the same directory is waited for.
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Mistakes, each a sentence.
+pub(super) type Mistakes = Vec<String>;
+
+/// Settings of generate.
+#[derive(Debug)]
+pub(super) struct Generate {
+    pub(super) address: Address,
+    pub(super) timeout: Duration,
+    pub(super) run: Run,
+}
+
+/// Settings of replay.
+#[derive(Debug)]
+pub(super) struct Replay {
+    pub(super) inputs: Vec<Input>,
+    pub(super) threads: usize,
+    pub(super) run: Run,
+}
+
+/// What generate and replay have in common.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) filters: Arc<Filters>,
+    pub(super) flush_interval: Duration,
+    pub(super) output_dir: PathBuf,
+    pub(super) fail_on_infra_drops: bool,
+    /// What the user should know about what was typed.
+    pub(super) warnings: Vec<String>,
+}
+
+/// The log that was asked for.
+pub(super) fn log(args: &Args) -> Result<Log, Mistakes> {
+    let level = args.log.log_level.parse().map_err(|_| {
+        vec![format!(
+            "--log-level {:?}: one of error, warn, info, debug, trace",
+            visible(&args.log.log_level, 40)
+        )]
+    })?;
+    let level = if args.log.debug { tracing::Level::DEBUG.max(level) } else { level };
+    Ok(Log { level, json: args.json() })
+}
+
+// === impl Generate ===
+
+impl Generate {
+    /// Checks everything, then tells all mistakes.
+    pub(super) fn new(args: GenerateArgs) -> Result<Self, Mistakes> {
+        let GenerateArgs { server, timeout, run } = args;
+        let mut mistakes = Vec::new();
+        let address = keep(Address::parse(&server).map_err(|e| format!("--server: {e}")), &mut mistakes);
+        let timeout = keep(duration("--timeout", &timeout), &mut mistakes);
+        let run = Run::new(run, &mut mistakes);
+        match (address, timeout, run) {
+            (Some(address), Some(timeout), Some(run)) if mistakes.is_empty() => {
+                Ok(Self { address, timeout, run })
+            }
+            _ => Err(mistakes),
+        }
+    }
+}
+
+// === impl Replay ===
+
+impl Replay {
+    /// Checks everything, then tells all mistakes.
+    pub(super) fn new(args: ReplayArgs) -> Result<Self, Mistakes> {
+        const MOST: usize = 64;
+        let ReplayArgs { files, threads, run } = args;
+        let mut mistakes = Vec::new();
+        let stdin = |file: &PathBuf| file.as_os_str() == "-";
+        if files.iter().filter(|file| stdin(file)).count() > 1 {
+            mistakes.push("standard input (-) can be read only once".into());
+        }
+        if threads.is_some_and(|n| n == 0 || n > MOST) {
+            mistakes.push(format!("--threads: from 1 to {MOST}"));
+        }
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
+        let inputs =
+            files.into_iter().map(|f| if stdin(&f) { Input::Stdin } else { Input::File(f) }).collect();
+        match Run::new(run, &mut mistakes) {
+            Some(run) if mistakes.is_empty() => Ok(Self { inputs, threads: threads.unwrap_or(cpus), run }),
+            _ => Err(mistakes),
+        }
+    }
+}
+
+// === impl Run ===
+
+impl Run {
+    fn new(args: RunArgs, mistakes: &mut Mistakes) -> Option<Self> {
+        let RunArgs {
+            namespace,
+            all_namespaces,
+            output_dir,
+            flush_interval,
+            ignore_protocol,
+            ignore_drop_reason,
+            fail_on_infra_drops,
+            json: _,
+        } = args;
+        let before = mistakes.len();
+        let mut warnings = Vec::new();
+        if all_namespaces && !namespace.is_empty() {
+            mistakes.push("--namespace and --all-namespaces contradict each other: give one of them".into());
+        }
+        let mut only = std::collections::BTreeSet::new();
+        for text in &namespace {
+            match Namespace::parse(text) {
+                Ok(name) => {
+                    only.insert(name);
+                }
+                Err(e) => mistakes.push(format!("--namespace {:?} {e}", visible(text, 80))),
+            }
+        }
+        let mut filters = Filters {
+            interest: Interest {
+                namespaces: if namespace.is_empty() { Namespaces::All } else { Namespaces::Only(only) },
+            },
+            ..Filters::default()
+        };
+        for text in &ignore_protocol {
+            match ProtocolFilter::parse(text) {
+                Ok(protocol) => {
+                    filters.ignore_protocols.insert(protocol);
+                }
+                Err(e) => mistakes.push(format!("--ignore-protocol: {e}")),
+            }
+        }
+        for text in &ignore_drop_reason {
+            match parse_reason(text) {
+                Ok((reason, warning)) => {
+                    filters.ignore_reasons.insert(reason);
+                    warnings.extend(warning.map(|w| format!("--ignore-drop-reason: {w}")));
+                }
+                Err(e) => mistakes.push(format!("--ignore-drop-reason: {e}")),
+            }
+        }
+        if output_dir.as_os_str().is_empty() {
+            mistakes.push("--output-dir is empty: name a directory".into());
+        }
+        let flush_interval = keep(duration("--flush-interval", &flush_interval), mistakes)?;
+        (mistakes.len() == before).then(|| Self {
+            filters: Arc::new(filters),
+            flush_interval,
+            output_dir,
+            fail_on_infra_drops,
+            warnings,
+        })
+    }
+
+    /// The run's keeper: opens the output directory.
+    pub(super) fn keeper(&self) -> anyhow::Result<Keeper> {
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
+        let store = Store::open(self.output_dir.clone(), LOCK_PATIENCE)?;
+        Ok(Keeper::new(Arc::clone(&self.filters), self.flush_interval, Writer::new(store, LEDGER_CAPACITY)))
+    }
+}
+
+/// What asks a run to stop: signals. A second one ends the process at once.
+pub(super) fn stop() -> anyhow::Result<Stop> {
+    let stop = on_signals(|name| {
+        super::output::say(&format!("{name} again: ending at once; the last window is not on disk"));
+        at_once();
+    });
+    stop.map_err(|e| anyhow::Error::new(e).context("signals cannot be caught"))
+}
+
+#[allow(clippy::disallowed_methods, reason = "the second signal asks for exactly this")]
+fn at_once() {
+    std::process::exit(i32::from(crate::pipeline::Exit::Incomplete.code()));
+}
+
+/// A duration that is not zero; the error names the flag.
+fn duration(flag: &str, text: &str) -> Result<Duration, String> {
+    let shown = visible(text, 40);
+    match humantime::parse_duration(text.trim()) {
+        Ok(duration) if duration.is_zero() => Err(format!("{flag} {shown:?}: must be more than zero")),
+        Ok(duration) if duration > Duration::from_secs(86_400) => {
+            Err(format!("{flag} {shown:?}: must be a day at most"))
+        }
+        Ok(duration) => Ok(duration),
+        Err(e) => Err(format!("{flag} {shown:?}: not a duration like 5s, 1m30s or 500ms ({e})")),
+    }
+}
+
+fn keep<T>(result: Result<T, String>, mistakes: &mut Mistakes) -> Option<T> {
+    result.map_err(|mistake| mistakes.push(mistake)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let check = |text: &str, expected: Option<u64>| {
+            assert_eq!(duration("--x", text).ok().map(|d| d.as_millis() as u64), expected, "{text:?}");
+        };
+        check("5s", Some(5000));
+        check("1m30s", Some(90_000));
+        check("0s", None);
+        check("0", None);
+        check("-5s", None);
+        check("5", None);
+        check("", None);
+        check("30d", None);
+    }
+}

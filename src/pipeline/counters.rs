@@ -1,0 +1,136 @@
+//! Where every flow, line and event ended: each in exactly one counter.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::classify::{Class, Filter, Outcome, Skip};
+use crate::flow::{DropReason, Flow, Verdict};
+use crate::names::Namespace;
+use crate::source::unknown::UnknownValues;
+use crate::source::{LostSource, NodeState};
+
+/// Namespaces remembered to tell the user what there was.
+const NAMESPACES: usize = 1_000;
+
+/// The counters of a run, or of a part of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Counters {
+    /// Flows that became part of an observation. Those of observations that no rule could be made
+    /// for are moved to `skipped` when that shows.
+    pub needs: u64,
+    /// Flows of policy drops that no rule can come of.
+    pub skipped: BTreeMap<Skip, u64>,
+    /// Flows dropped for another reason.
+    pub dropped: BTreeMap<(Class, DropReason), u64>,
+    /// Flows that were not dropped.
+    pub not_dropped: BTreeMap<Verdict, u64>,
+    /// Flows that the user's filters took out.
+    pub filtered: BTreeMap<Filter, u64>,
+    /// Lines of a capture that could not matter and were not parsed.
+    pub not_of_interest: u64,
+    /// Events that Hubble lost, by where.
+    pub lost: BTreeMap<LostSource, u64>,
+    /// Node status events of the relay.
+    pub node_status: BTreeMap<NodeState, u64>,
+    /// Items that are no flow and not counted above.
+    pub other_items: u64,
+    /// Values inside of flows that this version does not know.
+    pub unknown: UnknownValues,
+    /// Namespaces of the flows that were seen, filtered or not; at most 1,000 are kept.
+    pub namespaces: BTreeSet<Namespace>,
+}
+
+// === impl Counters ===
+
+impl Counters {
+    /// Counts one flow.
+    pub(super) fn flow(&mut self, flow: &Flow, outcome: Outcome) {
+        match outcome {
+            Outcome::Need { .. } => self.needs += 1,
+            Outcome::Skipped(skip) => *self.skipped.entry(skip).or_default() += 1,
+            Outcome::Dropped(class) => *self.dropped.entry((class, flow.drop_reason)).or_default() += 1,
+            Outcome::NotDropped(verdict) => *self.not_dropped.entry(verdict).or_default() += 1,
+            Outcome::Filtered(filter) => *self.filtered.entry(filter).or_default() += 1,
+        }
+        if self.namespaces.len() < NAMESPACES {
+            for endpoint in [&flow.source, &flow.destination].into_iter().flatten() {
+                if let Some(namespace) = &endpoint.identity.namespace
+                    && !self.namespaces.contains(namespace)
+                {
+                    self.namespaces.insert(namespace.clone());
+                }
+            }
+        }
+    }
+
+    /// Moves flows from `needs` to a reason: it showed later that nothing can come of them.
+    pub(super) fn move_to_skipped(&mut self, skip: Skip, flows: u64) {
+        self.needs = self.needs.saturating_sub(flows);
+        *self.skipped.entry(skip).or_default() += flows;
+    }
+
+    /// Adds another part's counters.
+    pub fn join(&mut self, other: Self) {
+        let Self {
+            needs,
+            skipped,
+            dropped,
+            not_dropped,
+            filtered,
+            not_of_interest,
+            lost,
+            node_status,
+            other_items,
+            unknown,
+            namespaces,
+        } = other;
+        self.needs += needs;
+        add(&mut self.skipped, skipped);
+        add(&mut self.dropped, dropped);
+        add(&mut self.not_dropped, not_dropped);
+        add(&mut self.filtered, filtered);
+        self.not_of_interest += not_of_interest;
+        add(&mut self.lost, lost);
+        add(&mut self.node_status, node_status);
+        self.other_items += other_items;
+        self.unknown.merge(unknown);
+        self.namespaces.extend(namespaces);
+        while self.namespaces.len() > NAMESPACES {
+            self.namespaces.pop_last();
+        }
+    }
+
+    /// All flows: the sum of every place where one can end.
+    pub fn flows(&self) -> u64 {
+        self.needs
+            + sum(&self.skipped)
+            + sum(&self.dropped)
+            + sum(&self.not_dropped)
+            + sum(&self.filtered)
+            + self.not_of_interest
+    }
+
+    /// Drops that infrastructure caused.
+    pub fn infrastructure_drops(&self) -> u64 {
+        self.class(Class::Infrastructure)
+    }
+
+    /// Drops of one class.
+    pub fn class(&self, class: Class) -> u64 {
+        self.dropped.iter().filter(|((c, _), _)| *c == class).map(|(_, n)| n).sum()
+    }
+
+    /// Drops that no rule came of and that nobody asked to ignore.
+    pub fn unhandled(&self) -> u64 {
+        sum(&self.skipped) + sum(&self.dropped) - self.class(Class::Noise)
+    }
+}
+
+fn add<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
+    for (key, count) in from {
+        *into.entry(key).or_default() += count;
+    }
+}
+
+fn sum<K>(map: &BTreeMap<K, u64>) -> u64 {
+    map.values().sum()
+}

@@ -1,0 +1,108 @@
+//! What fills the folds: a relay's stream, or the workers of a replay.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_stream::StreamExt as _;
+
+use super::{Fold, Stop};
+use crate::flow::Interest;
+use crate::source::Item;
+use crate::source::relay::{Flows, StreamEnd};
+use crate::source::replay::{Input, Report, Sink, replay};
+
+/// A fold that the feed and the keeper share. Held for one item, or for the swap of a ledger.
+pub(super) type Shared = Arc<Mutex<Fold>>;
+
+/// Why the feed ended.
+#[derive(Debug)]
+pub enum FeedEnd {
+    /// It was asked to.
+    Stopped,
+    /// The relay ended the stream, or it broke.
+    Stream(StreamEnd),
+    /// All captures were read.
+    Captures(Report),
+    /// A fault of cpg's own: the task that reads did not survive.
+    Lost(String),
+}
+
+/// A live stream as feed.
+#[derive(Debug)]
+pub struct Live {
+    flows: Flows,
+}
+
+/// Captures as feed.
+#[derive(Debug)]
+pub struct Replay {
+    inputs: Vec<Input>,
+    interest: Interest,
+}
+
+/// One worker's door to its fold.
+struct Worker(Shared);
+
+// === impl Live ===
+
+impl Live {
+    /// Reads this stream.
+    pub fn new(flows: Flows) -> Self {
+        Self { flows }
+    }
+
+    /// Reads until the stream ends or the run is to stop.
+    pub(super) async fn run(mut self, fold: Shared, stop: Stop) -> FeedEnd {
+        let end = loop {
+            let item = tokio::select! {
+                biased;
+                () = stop.stopped() => break FeedEnd::Stopped,
+                item = self.flows.next() => item,
+            };
+            match item {
+                Some(Ok(item)) => lock(&fold).item(item),
+                Some(Err(end)) => break FeedEnd::Stream(end),
+                None => break FeedEnd::Lost("the stream ended without saying how".into()),
+            }
+        };
+        lock(&fold).counters_mut().unknown.merge(self.flows.take_unknown());
+        end
+    }
+}
+
+// === impl Replay ===
+
+impl Replay {
+    /// Reads these captures; `interest` lets lines that cannot matter be passed over.
+    pub fn new(inputs: Vec<Input>, interest: Interest) -> Self {
+        Self { inputs, interest }
+    }
+
+    /// Reads with one thread per fold, until the inputs end or the run is to stop. Blocks.
+    pub(super) fn run(self, folds: Vec<Shared>, stop: &AtomicBool) -> FeedEnd {
+        let sinks = folds.iter().map(|fold| Worker(Arc::clone(fold))).collect();
+        let (_, mut report) = replay::<Worker>(&self.inputs, &self.interest, sinks, stop);
+        if let Some(fold) = folds.first() {
+            lock(fold).counters_mut().unknown.merge(std::mem::take(&mut report.unknown));
+        }
+        if stop.load(Ordering::Relaxed) { FeedEnd::Stopped } else { FeedEnd::Captures(report) }
+    }
+}
+
+// === impl Worker ===
+
+impl Sink for Worker {
+    fn item(&mut self, item: Item) {
+        lock(&self.0).item(item);
+    }
+
+    fn not_of_interest(&mut self, lines: u64) {
+        lock(&self.0).not_of_interest(lines);
+    }
+}
+
+/// The fold, also after another thread died while it held it: counters and ledger are whole after
+/// every single item.
+pub(super) fn lock(fold: &Shared) -> MutexGuard<'_, Fold> {
+    fold.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,50 @@
+//! Being asked to stop: by a signal, by the end of a story, by a test.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Asks every part of a run to come to its end. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(CancellationToken);
+
+// === impl Stop ===
+
+impl Stop {
+    /// Asks.
+    pub fn stop(&self) {
+        self.0.cancel();
+    }
+
+    /// Whether it was asked.
+    pub fn is_stopped(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Waits until it is asked.
+    pub async fn stopped(&self) {
+        self.0.cancelled().await;
+    }
+}
+
+/// A [`Stop`] that SIGINT and SIGTERM ask for. The first one lets the last window through every stage;
+/// the second one calls `at_once` with the signal's name, which should end the process. From here on
+/// the signals are caught.
+pub fn on_signals(at_once: impl FnOnce(&'static str) + Send + 'static) -> std::io::Result<Stop> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = Stop::default();
+    let ours = stop.clone();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
+            }
+        };
+        let name = next().await;
+        tracing::info!("{name}: writing what was learned, then ending; again to end at once");
+        ours.stop();
+        at_once(next().await);
+    });
+    Ok(stop)
+}

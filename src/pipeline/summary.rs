@@ -1,0 +1,397 @@
+//! What a run did, what it could not do, and the exit code that follows.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Counters, FeedEnd, Results};
+use crate::classify::{Filter, Skip, why};
+use crate::flow::{Identity, Namespaces, Verdict};
+use crate::names::Namespace;
+use crate::policy::Subject;
+use crate::source::LostSource;
+use crate::text::{count, grouped, visible};
+
+/// Lines of one kind that a summary lists before it only counts.
+const SHOWN: usize = 10;
+
+/// A run that has ended.
+#[derive(Debug)]
+pub struct Summary {
+    /// Where every flow ended.
+    pub counters: Counters,
+    /// What came of the policies.
+    pub results: Results,
+    /// Selectors that match other seen workloads than their own.
+    pub also_selected: Vec<(Subject, Vec<Arc<Identity>>)>,
+    /// Why it ended.
+    pub end: FeedEnd,
+    /// The last window was not on disk in time.
+    pub late: bool,
+    /// The writer died; what it held is lost.
+    pub writer_lost: bool,
+    /// Observations that are in no file.
+    pub waiting: u64,
+    /// From the first flow waited for to the last window written.
+    pub elapsed: Duration,
+    /// The output directory, absolute.
+    pub root: Option<PathBuf>,
+    /// Which namespaces the run was for.
+    pub namespaces_asked: Namespaces,
+    /// Namespaces that the relay knows, asked for when nothing matched.
+    pub namespaces_of_relay: Option<BTreeSet<Namespace>>,
+}
+
+/// The exit code of a run; 2 outranks 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: infrastructure drops were seen and `--fail-on-infra-drops` was given.
+    InfrastructureDrops,
+    /// 2: something kept cpg from doing its work.
+    Incomplete,
+}
+
+// === impl Exit ===
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::InfrastructureDrops => 1,
+            Self::Incomplete => 2,
+        }
+    }
+}
+
+// === impl Summary ===
+
+impl Summary {
+    /// The exit code.
+    pub fn exit(&self, fail_on_infra_drops: bool) -> Exit {
+        if !self.unfinished().is_empty() {
+            Exit::Incomplete
+        } else if fail_on_infra_drops && self.counters.infrastructure_drops() > 0 {
+            Exit::InfrastructureDrops
+        } else {
+            Exit::Done
+        }
+    }
+
+    /// Whether no flow asked for a rule.
+    pub fn nothing_matched(&self) -> bool {
+        self.counters.needs == 0
+    }
+
+    /// Everything that kept the run from doing its work, one sentence each.
+    pub fn unfinished(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        match &self.end {
+            FeedEnd::Stopped => {}
+            FeedEnd::Stream(end) => all.push(format!("the stream of the relay ended: {end}")),
+            FeedEnd::Lost(why) => all.push(format!("cpg itself failed: {}", visible(why, 300))),
+            FeedEnd::Captures(report) => {
+                all.extend(report.problems().filter(|p| p.kind.loses_work()).map(ToString::to_string));
+                all.extend(report.failure.iter().map(|why| format!("cpg itself failed: {why}")));
+                if report.bad_lines() > 0 {
+                    all.push(format!("{} could not be read", count(report.bad_lines(), "line")));
+                }
+            }
+        }
+        all.extend(self.results.directory_error.clone());
+        let failed: Vec<_> = self.results.policies.values().filter(|p| p.error.is_some()).collect();
+        if let Some(first) = failed.first() {
+            all.push(format!(
+                "{} not written: {}",
+                count(failed.len() as u64, "policy file"),
+                first.error.as_deref().unwrap_or_default()
+            ));
+        }
+        if self.late {
+            all.push("the last window was not on disk in time".into());
+        }
+        if self.writer_lost && !self.late {
+            all.push("the writer failed: what it held is lost".into());
+        }
+        if self.results.refused > 0 || self.counters.skipped.contains_key(&Skip::LedgerFull) {
+            all.push(
+                "the table of observations was full: not every need was seen (narrow the run with --namespace)"
+                    .into(),
+            );
+        }
+        all
+    }
+
+    /// The same facts as one JSON object.
+    pub fn to_json(&self) -> Value {
+        let c = &self.counters;
+        let counts = self.results.counts();
+        let map =
+            |rows: Vec<(String, u64)>| Value::Object(rows.into_iter().map(|(k, n)| (k, n.into())).collect());
+        json!({
+            "flows": c.flows(),
+            "needs": c.needs,
+            "skipped": map(c.skipped.iter().map(|(k, n)| (k.to_string(), *n)).collect()),
+            "dropped": map(c.dropped.iter().map(|((class, r), n)| (format!("{class}:{r}"), *n)).collect()),
+            "not_dropped": map(c.not_dropped.iter().map(|(k, n)| (verdict(*k).into(), *n)).collect()),
+            "filtered": map(c.filtered.iter().map(|(k, n)| (filter(*k).into(), *n)).collect()),
+            "not_of_interest": c.not_of_interest,
+            "lost_events": map(c.lost.iter().map(|(k, n)| (lost_source(*k).into(), *n)).collect()),
+            "unknown_values": map(c.unknown.iter().map(|(k, n)| (k.to_string(), n)).collect()),
+            "policies": {
+                "created": counts.created, "updated": counts.updated,
+                "unchanged": counts.unchanged, "failed": counts.failed,
+            },
+            "rules_added": self.results.rules_added,
+            "conflicts": self.results.conflicts.len(),
+            "unfinished": self.unfinished(),
+            "elapsed_seconds": self.elapsed.as_secs_f64(),
+            "output": self.root.as_ref().map(|r| r.display().to_string()),
+        })
+    }
+
+    fn drops(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = &self.counters;
+        if !c.skipped.is_empty() {
+            writeln!(f, "  no rule can come of")?;
+            for (skip, n) in &c.skipped {
+                writeln!(f, "    {:<24} {:>9}  {}", skip.as_str(), grouped(*n), skip.advice())?;
+            }
+        }
+        if !c.dropped.is_empty() {
+            writeln!(f, "  dropped for other reasons")?;
+            for ((class, reason), n) in &c.dropped {
+                let text = why(*reason).unwrap_or("a reason newer than this cpg; never made into a rule");
+                writeln!(f, "    {:<14} {reason:<32} {:>9}  {text}", class.as_str(), grouped(*n))?;
+            }
+        }
+        for (name, n) in [
+            ("not dropped", c.not_dropped.values().sum::<u64>() + c.not_of_interest),
+            ("left out by filters", c.filtered.values().sum()),
+            ("other items", c.other_items),
+        ] {
+            if n > 0 {
+                writeln!(f, "  {name:<26} {:>9}", grouped(n))?;
+            }
+        }
+        for (source, n) in &c.lost {
+            writeln!(
+                f,
+                "  lost by Hubble: {} ({}): flows among them were never seen",
+                count(*n, "event"),
+                lost_source(*source)
+            )?;
+        }
+        if c.unknown.total() > 0 {
+            let list: Vec<String> =
+                c.unknown.iter().take(SHOWN).map(|(value, n)| format!("{value} × {}", grouped(n))).collect();
+            writeln!(f, "  values this version does not know: {}", list.join(", "))?;
+        }
+        Ok(())
+    }
+
+    fn captures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FeedEnd::Captures(report) = &self.end else { return Ok(()) };
+        for input in &report.inputs {
+            for problem in &input.problems {
+                writeln!(f, "  {}: {problem}", problem.kind.as_str())?;
+            }
+            if let Some(first) = &input.first_bad {
+                writeln!(
+                    f,
+                    "  {}: {} could not be read, the first is line {}: {}",
+                    input.name,
+                    count(input.bad_lines, "line"),
+                    first.line,
+                    first.reason
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn policies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let r = &self.results;
+        let counts = r.counts();
+        writeln!(
+            f,
+            "  policies: {} created, {} updated, {} unchanged, {} failed; {} added",
+            grouped(counts.created),
+            grouped(counts.updated),
+            grouped(counts.unchanged),
+            grouped(counts.failed),
+            count(r.rules_added, "rule")
+        )?;
+        if r.by_drop_only > 0 {
+            writeln!(
+                f,
+                "  {} known from drop events only (no policy verdict came): their direction is inferred",
+                count(r.by_drop_only, "need")
+            )?;
+        }
+        some(f, r.conflicts.iter(), |f, ((subject, rule), why)| {
+            writeln!(f, "  conflict, not written: {subject}: {rule}: {why}")
+        })?;
+        let notes = r.policies.values().filter_map(|p| p.note.as_ref().map(|note| (p, note)));
+        some(f, notes, |f, (policy, note)| {
+            writeln!(f, "  {}: {note}", visible(&policy.path.display().to_string(), 300))
+        })?;
+        some(f, self.also_selected.iter(), |f, (subject, others)| {
+            let one: Vec<String> = others
+                .iter()
+                .take(1)
+                .flat_map(|i| i.labels.iter().map(|l| visible(&l.to_string(), 80).into_owned()))
+                .collect();
+            writeln!(
+                f,
+                "  {subject} also selects {} with other labels (for example {}): they get its rules and its default deny",
+                count(others.len() as u64, "seen workload"),
+                one.join(",")
+            )
+        })
+    }
+
+    fn namespaces(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.nothing_matched() {
+            return Ok(());
+        }
+        let known = self.namespaces_of_relay.as_ref().unwrap_or(&self.counters.namespaces);
+        let list: Vec<&str> = known.iter().take(50).map(Namespace::as_str).collect();
+        let seen = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+        let asked = match &self.namespaces_asked {
+            Namespaces::All => String::new(),
+            Namespaces::Only(set) => {
+                format!(" in {}", set.iter().map(Namespace::as_str).collect::<Vec<_>>().join(", "))
+            }
+        };
+        writeln!(f, "  no drop{asked} asked for a rule; namespaces seen: {seen}")
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = &self.counters;
+        writeln!(
+            f,
+            "cpg: {} in {:.1} s, {} of them dropped for want of a rule",
+            count(c.flows(), "flow"),
+            self.elapsed.as_secs_f64(),
+            grouped(c.needs)
+        )?;
+        self.drops(f)?;
+        self.captures(f)?;
+        self.namespaces(f)?;
+        self.policies(f)?;
+        let infra = c.infrastructure_drops();
+        if infra > 0 {
+            writeln!(
+                f,
+                "  {} by broken or full infrastructure, see above: no policy helps",
+                count(infra, "drop")
+            )?;
+        }
+        for why in self.unfinished() {
+            writeln!(f, "  NOT DONE: {why}")?;
+        }
+        match &self.root {
+            Some(root) => writeln!(f, "  output: {}", visible(&root.display().to_string(), 1000)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The first few of a list, and how many more there are.
+fn some<T>(
+    f: &mut fmt::Formatter<'_>,
+    all: impl Iterator<Item = T>,
+    mut line: impl FnMut(&mut fmt::Formatter<'_>, T) -> fmt::Result,
+) -> fmt::Result {
+    let mut more = 0;
+    for (i, one) in all.enumerate() {
+        if i < SHOWN {
+            line(f, one)?;
+        } else {
+            more += 1;
+        }
+    }
+    if more > 0 { writeln!(f, "  … and {more} more like this") } else { Ok(()) }
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Unknown => "unknown",
+        Verdict::Forwarded => "forwarded",
+        Verdict::Dropped => "dropped",
+        Verdict::Error => "error",
+        Verdict::Audit => "audit",
+        Verdict::Redirected => "redirected",
+        Verdict::Traced => "traced",
+        Verdict::Translated => "translated",
+    }
+}
+
+fn filter(filter: Filter) -> &'static str {
+    match filter {
+        Filter::Namespace => "namespace",
+        Filter::Protocol => "protocol",
+        Filter::DropReason => "drop_reason",
+    }
+}
+
+fn lost_source(source: LostSource) -> &'static str {
+    match source {
+        LostSource::Unknown => "unknown place",
+        LostSource::PerfEventRingBuffer => "PERF_EVENT_RING_BUFFER",
+        LostSource::ObserverEventsQueue => "OBSERVER_EVENTS_QUEUE",
+        LostSource::HubbleRingBuffer => "HUBBLE_RING_BUFFER",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::Class;
+
+    fn summary(end: FeedEnd) -> Summary {
+        Summary {
+            counters: Counters::default(),
+            results: Results::default(),
+            also_selected: Vec::new(),
+            end,
+            late: false,
+            writer_lost: false,
+            waiting: 0,
+            elapsed: Duration::from_secs(1),
+            root: None,
+            namespaces_asked: Namespaces::All,
+            namespaces_of_relay: None,
+        }
+    }
+
+    #[test]
+    fn two_outranks_one_outranks_zero() {
+        let mut s = summary(FeedEnd::Stopped);
+        assert_eq!(s.exit(true), Exit::Done);
+        s.counters.dropped.insert((Class::Infrastructure, crate::flow::DropReason(155)), 1);
+        assert_eq!(s.exit(false), Exit::Done);
+        assert_eq!(s.exit(true), Exit::InfrastructureDrops);
+        s.late = true;
+        assert_eq!(s.exit(true), Exit::Incomplete);
+        assert_eq!(s.exit(true).code(), 2);
+    }
+
+    #[test]
+    fn a_closed_stream_is_not_success() {
+        let end = crate::source::relay::StreamEnd {
+            status: "the relay ended the stream".into(),
+            kind: crate::source::relay::EndKind::Ended,
+        };
+        assert_eq!(summary(FeedEnd::Stream(end)).exit(false), Exit::Incomplete);
+    }
+}

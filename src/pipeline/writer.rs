@@ -1,0 +1,299 @@
+//! A closed window on its way to the files, and what came of every policy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::aggregate::{Ledger, ObservedPeer, Settling, Windows};
+use crate::build::{Observed, also_selected, build};
+use crate::classify::Skip;
+use crate::flow::Identity;
+use crate::policy::{Rule, Subject};
+use crate::store::{Addition, Applied, Outcome, Store};
+
+/// Identities remembered to tell which selectors match more workloads than their own.
+const SEEN: usize = 20_000;
+
+/// Flows that turned out to ask for nothing, with the reason.
+pub(super) type Moved = Vec<(Skip, u64)>;
+
+/// Settles windows, builds rules and hands them to the store.
+#[derive(Debug)]
+pub struct Writer {
+    store: Store,
+    windows: Windows,
+    results: Results,
+    seen: BTreeSet<Arc<Identity>>,
+}
+
+/// What came of everything that was to be written.
+#[derive(Debug, Clone, Default)]
+pub struct Results {
+    /// Per subject, its file and what happened to it.
+    pub policies: BTreeMap<Subject, PolicyResult>,
+    /// Rules that were not there before.
+    pub rules_added: u64,
+    /// Rules that were there already, counted once per window in which they were needed again.
+    pub rules_present: u64,
+    /// Rules that an existing rule contradicts, with the reason.
+    pub conflicts: BTreeMap<(Subject, Rule), String>,
+    /// Observations for which a table had no room.
+    pub refused: u64,
+    /// Observations that only drop events told and that stand.
+    pub by_drop_only: u64,
+    /// Why the directory as a whole could not be written the last time; `None` when it could.
+    pub directory_error: Option<String>,
+}
+
+/// What happened to one policy in this run.
+#[derive(Debug, Clone)]
+pub struct PolicyResult {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The strongest thing that happened to it.
+    pub change: Change,
+    /// Why the last attempt to write failed; `None` when it did not.
+    pub error: Option<String>,
+    /// Something the user should know about the file.
+    pub note: Option<String>,
+}
+
+/// What happened to a file, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Not written yet.
+    Pending,
+    /// Everything was there.
+    Unchanged,
+    /// Rules were added.
+    Updated,
+    /// The file is new.
+    Created,
+}
+
+/// How many policies ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PolicyCounts {
+    /// Files that are new.
+    pub created: u64,
+    /// Files that got rules.
+    pub updated: u64,
+    /// Files that had everything.
+    pub unchanged: u64,
+    /// Policies with something that is not on disk.
+    pub failed: u64,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// Writes into this store.
+    pub fn new(store: Store, capacity: usize) -> Self {
+        Self { store, windows: Windows::new(capacity), results: Results::default(), seen: BTreeSet::new() }
+    }
+
+    /// Closes a window: everything that stands goes to the files. Gives the flows that turned out to
+    /// ask for nothing, for the counters.
+    pub fn window(&mut self, ledger: Ledger, when: Settling) -> Moved {
+        let mut moved = Moved::new();
+        let settled = self.windows.close(ledger, when);
+        for (_, tally) in &settled.contradicted {
+            moved.push((Skip::DirectionContradicted, tally.events()));
+        }
+        self.refuse(&settled.refused, &mut moved);
+        self.remember(&settled.ready);
+        self.results.by_drop_only +=
+            settled.ready.iter().filter(|(_, t)| t.proof() == crate::classify::Proof::Drop).count() as u64;
+        let built = build(settled.ready);
+        for ((_, tally), skip) in &built.skipped {
+            moved.push((*skip, tally.events()));
+        }
+        let mut behind: BTreeMap<Subject, BTreeMap<Rule, Vec<Observed>>> = built.policies;
+        let additions: Vec<Addition> = behind
+            .iter()
+            .map(|(subject, rules)| Addition {
+                subject: subject.clone(),
+                rules: rules.keys().cloned().collect(),
+            })
+            .collect();
+        if additions.is_empty() {
+            return moved;
+        }
+        let all = match self.store.apply(&additions) {
+            Ok(all) => all,
+            Err(e) => {
+                // Once, not with each window that the directory stays away.
+                if self.results.directory_error.is_none() {
+                    tracing::warn!("{e}; what was learned is kept and tried again");
+                }
+                self.results.directory_error = Some(e.to_string());
+                self.keep(behind.into_values(), &mut moved);
+                return moved;
+            }
+        };
+        if self.results.directory_error.take().is_some() {
+            tracing::info!("the output directory can be written again");
+        }
+        let mut begins = Vec::new();
+        for applied in all {
+            if let Outcome::Failed(_) = applied.outcome {
+                self.keep(behind.remove(&applied.subject), &mut moved);
+            }
+            self.tell(&applied, behind.get(&applied.subject));
+            for direction in &applied.first_in_direction {
+                begins.push(format!("{} {}", applied.subject, direction.as_str()));
+            }
+            self.results.take(applied);
+        }
+        warn_of_default_deny(&begins);
+        moved
+    }
+
+    /// Takes observations back for the next window.
+    fn keep(&mut self, rules: impl IntoIterator<Item = BTreeMap<Rule, Vec<Observed>>>, moved: &mut Moved) {
+        let observations = rules.into_iter().flat_map(BTreeMap::into_values).flatten().collect();
+        let refused = self.windows.rejoin(observations);
+        self.refuse(&refused, moved);
+    }
+
+    /// The output directory, absolute.
+    pub fn root(&self) -> &Path {
+        self.store.root()
+    }
+
+    /// What came of everything so far.
+    pub fn results(&self) -> &Results {
+        &self.results
+    }
+
+    /// Observations that are not in a file yet.
+    pub fn waiting(&self) -> usize {
+        self.windows.waiting()
+    }
+
+    /// Selectors of this run's policies that match other seen workloads too.
+    pub fn also_selected(&self) -> Vec<(Subject, Vec<Arc<Identity>>)> {
+        let subjects: Vec<&Subject> = self.results.policies.keys().collect();
+        also_selected(subjects, &self.seen).into_iter().map(|(s, others)| (s.clone(), others)).collect()
+    }
+
+    /// One line for each file that changed, one at debug for each rule in it with one of the flows
+    /// behind it. What is wrong with a file is told when it is new.
+    fn tell(&self, applied: &Applied, behind: Option<&BTreeMap<Rule, Vec<Observed>>>) {
+        let known = self.results.policies.get(&applied.subject);
+        let (policy, path) = (&applied.subject, applied.path.display());
+        if let Outcome::Failed(error) = &applied.outcome {
+            let error = error.to_string();
+            if known.and_then(|k| k.error.as_deref()) != Some(&error) {
+                tracing::warn!(%policy, "{error}; what was learned is kept and tried again");
+            }
+            return;
+        }
+        if let Some(note) = &applied.note
+            && known.and_then(|k| k.note.as_ref()) != Some(note)
+        {
+            tracing::warn!(%policy, %path, "{note}");
+        }
+        for (rule, why) in &applied.conflicts {
+            if !self.results.conflicts.contains_key(&(policy.clone(), rule.clone())) {
+                tracing::warn!(%policy, %rule, why, "conflict: not written");
+            }
+        }
+        if applied.added.is_empty() {
+            return;
+        }
+        let verb = if matches!(applied.outcome, Outcome::Created) { "created" } else { "updated" };
+        tracing::info!(%path, rules = applied.added.len(), "{verb}");
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        for rule in &applied.added {
+            let observed = behind.and_then(|rules| rules.get(rule)).map(Vec::as_slice).unwrap_or_default();
+            let connections: u64 = observed.iter().map(|(_, t)| t.connections.count()).sum();
+            let packets: u64 = observed.iter().map(|(_, t)| t.packets()).sum();
+            let example = observed.iter().flat_map(|(_, t)| t.samples.values()).min();
+            tracing::debug!(
+                %rule, id = %rule.id(policy), connections, packets,
+                example = example.map(|s| format!("{} → {}", s.source, s.destination)),
+                uuid = example.map(|s| &*s.uuid), node = example.map(|s| s.node.as_str()), "added"
+            );
+        }
+    }
+
+    fn refuse(&mut self, refused: &[Observed], moved: &mut Moved) {
+        self.results.refused += refused.len() as u64;
+        moved.extend(refused.iter().map(|(_, tally)| (Skip::LedgerFull, tally.events())));
+    }
+
+    fn remember(&mut self, observations: &[Observed]) {
+        for (observation, _) in observations {
+            if self.seen.len() >= SEEN {
+                return;
+            }
+            self.seen.insert(Arc::clone(&observation.subject));
+            if let ObservedPeer::Pod(identity) = &observation.peer {
+                self.seen.insert(Arc::clone(identity));
+            }
+        }
+    }
+}
+
+// === impl Results ===
+
+impl Results {
+    /// How many policies ended how.
+    pub fn counts(&self) -> PolicyCounts {
+        let mut counts = PolicyCounts::default();
+        for policy in self.policies.values() {
+            match (policy.change, &policy.error) {
+                (_, Some(_)) | (Change::Pending, None) => counts.failed += 1,
+                (Change::Unchanged, None) => counts.unchanged += 1,
+                (Change::Updated, None) => counts.updated += 1,
+                (Change::Created, None) => counts.created += 1,
+            }
+        }
+        counts
+    }
+
+    fn take(&mut self, applied: Applied) {
+        let Applied { subject, path, outcome, added, present, conflicts, first_in_direction: _, note } =
+            applied;
+        let (change, error) = match outcome {
+            Outcome::Created => (Change::Created, None),
+            Outcome::Updated => (Change::Updated, None),
+            Outcome::Unchanged => (Change::Unchanged, None),
+            Outcome::Failed(error) => (Change::Pending, Some(error.to_string())),
+        };
+        self.rules_added += added.len() as u64;
+        self.rules_present += present as u64;
+        for (rule, why) in conflicts {
+            self.conflicts.insert((subject.clone(), rule), why);
+        }
+        let policy = self.policies.entry(subject).or_insert_with(|| PolicyResult {
+            path: path.clone(),
+            change: Change::Pending,
+            error: None,
+            note: None,
+        });
+        policy.path = path;
+        policy.change = policy.change.max(change);
+        policy.error = error;
+        policy.note = note.or_else(|| policy.note.take());
+    }
+}
+
+/// The first rule of a direction puts every pod that the selector matches into default deny.
+fn warn_of_default_deny(begins: &[String]) {
+    const SHOWN: usize = 5;
+    if begins.is_empty() {
+        return;
+    }
+    let more = match begins.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    tracing::warn!(
+        "these files are the first here to enforce their direction: every pod that they select, seen or not, enters default deny when they are applied: {}{more}",
+        begins[..begins.len().min(SHOWN)].join("; ")
+    );
+}
