@@ -6,6 +6,8 @@
 //! | [`replay`] | captures: files and standard input, plain or gzip, on several threads |
 //! | [`json`] | one line of a capture → [`Item`] |
 //! | [`decode`] | one message of a relay → [`Item`]; the caches and checks that both ways share |
+//! | [`unknown`] | values that this version does not know, counted |
+//! | `wanted` | what an interest means on the wire: whitelist and prefilter from one list |
 //! | [`proto`] | generated types; named here and in `demo` only |
 //!
 //! The same flow gives an equal [`Flow`] over both ways. Nothing here decides what a flow means;
@@ -20,6 +22,7 @@ pub mod proto;
 pub mod relay;
 pub mod replay;
 pub mod unknown;
+mod wanted;
 
 /// What every source yields.
 #[derive(Debug, Clone, PartialEq)]

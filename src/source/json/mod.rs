@@ -196,16 +196,28 @@ struct LineNodeStatus<'a> {
     message: Text<'a>,
 }
 
-/// Reads one line (without its newline). The error is a short reason, safe to print.
-pub fn read_line(line: &[u8], decoder: &mut Decoder) -> Result<Item, String> {
+/// Why a line cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct LineError {
+    /// A few words, at most 200 characters, safe to print.
+    pub reason: String,
+    /// It is right as far as it goes, but it ends too early.
+    pub unfinished: bool,
+}
+
+/// Reads one line (without its newline).
+pub fn read_line(line: &[u8], decoder: &mut Decoder) -> Result<Item, LineError> {
     // Checked once for the whole line: faster than text by text, and the raw texts need it.
-    let line = std::str::from_utf8(line)
-        .map_err(|error| format!("it is not UTF-8 at byte {}", error.valid_up_to() + 1))?;
+    let line = std::str::from_utf8(line).map_err(|error| LineError {
+        reason: format!("it is not UTF-8 at byte {}", error.valid_up_to() + 1),
+        unfinished: error.error_len().is_none(),
+    })?;
     // Serde would also take an array, value by value in the order of our fields.
     if !line.trim_ascii_start().starts_with('{') {
-        return Err("it is no JSON object: it does not begin with {".to_owned());
+        return Err(LineError::of("it is no JSON object: it does not begin with {"));
     }
-    let read: Line<'_> = serde_json::from_str(line).map_err(|error| reason(&error))?;
+    let read: Line<'_> = serde_json::from_str(line).map_err(|error| LineError::from_json(&error))?;
     if let Some(flow) = read.flow {
         return Ok(Item::Flow(flow.read(&read.node_name.0, decoder)));
     }
@@ -217,14 +229,32 @@ pub fn read_line(line: &[u8], decoder: &mut Decoder) -> Result<Item, String> {
     }
     let flat = [read.verdict, read.ip, read.l4, read.source, read.destination];
     if flat.iter().any(Option::is_some) {
-        let flow: LineFlow<'_> = serde_json::from_str(line).map_err(|error| reason(&error))?;
+        let flow: LineFlow<'_> = serde_json::from_str(line).map_err(|error| LineError::from_json(&error))?;
         return Ok(Item::Flow(flow.read("", decoder)));
     }
     // A kind newer than this version leaves nothing but its envelope.
     if read.agent_event.is_some() || read.debug_event.is_some() || !read.node_name.0.is_empty() {
         return Ok(Item::Other);
     }
-    Err("it is JSON, but neither a flow nor another event of Hubble".to_owned())
+    Err(LineError::of("it is JSON, but neither a flow nor another event of Hubble"))
+}
+
+// === impl LineError ===
+
+impl LineError {
+    fn of(reason: &str) -> Self {
+        Self { reason: reason.to_owned(), unfinished: false }
+    }
+
+    /// The words of serde_json, with the place as a byte of the line: its line is always 1.
+    fn from_json(error: &serde_json::Error) -> Self {
+        let words = error.to_string();
+        let words = words.rfind(" at line ").map_or(&*words, |at| &words[..at]);
+        let shown = text::visible(words, LONGEST_REASON / 2);
+        // What had to be written out is longer than it was.
+        let shown: String = shown.chars().take(LONGEST_REASON - 30).collect();
+        Self { reason: format!("{shown} at byte {}", error.column()), unfinished: error.is_eof() }
+    }
 }
 
 // === impl LineFlow ===
@@ -398,14 +428,6 @@ fn read_endpoint(text: &str) -> Result<Option<Arc<Endpoint>>, ()> {
     let number = u32::try_from(read.identity.0).map_err(|_| ())?;
     let labels = read.labels.iter().flatten().map(|label| &*label.0);
     Ok(decode::endpoint(number, &read.namespace.0, &read.pod_name.0, &read.cluster_name.0, labels))
-}
-
-/// The words of serde_json, with the place as a byte of the line: its line is always 1.
-fn reason(error: &serde_json::Error) -> String {
-    let words = error.to_string();
-    let words = words.rfind(" at line ").map_or(&*words, |at| &words[..at]);
-    let shown = text::visible(words, LONGEST_REASON - 30);
-    format!("{shown} at byte {}", error.column())
 }
 
 #[cfg(test)]

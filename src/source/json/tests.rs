@@ -23,6 +23,15 @@ fn flow(line: &str) -> Flow {
     }
 }
 
+#[test]
+fn an_unfinished_line_is_told_apart() {
+    let whole = r#"{"flow":{"verdict":"DROPPED","uuid":"ä"}}"#;
+    for cut in 1..whole.len() {
+        assert!(read_line(&whole.as_bytes()[..cut], &mut Decoder::new()).unwrap_err().unfinished, "{cut}");
+    }
+    assert!(!read_line(b"{\"flow\":}", &mut Decoder::new()).unwrap_err().unfinished);
+}
+
 // === both wires ===
 
 /// What a relay sends, through protobuf bytes.
@@ -406,7 +415,7 @@ fn unknown_names_are_counted() {
 fn a_bad_line_says_why() {
     #[track_caller]
     fn check(line: &[u8], expected: &str) {
-        let reason = read_line(line, &mut Decoder::new()).unwrap_err();
+        let reason = read_line(line, &mut Decoder::new()).unwrap_err().reason;
         assert!(reason.contains(expected), "{reason}");
         assert!(reason.chars().count() <= LONGEST_REASON && !reason.contains('\u{1b}'), "{reason}");
     }
