@@ -12,28 +12,32 @@ const EDGES: &[(&str, &[&str])] = &[
     ("flow", &["names"]),
     ("policy", &["flow", "names", "text"]),
     ("source", &["flow", "names", "text"]),
-    ("classify", &["flow", "names", "text"]),
+    ("classify", &["flow", "text"]),
     ("aggregate", &["classify", "flow", "names", "policy", "text"]),
-    ("build", &["aggregate", "classify", "flow", "names", "policy"]),
+    ("build", &["aggregate", "classify", "flow", "policy"]),
     ("merge", &["flow", "names", "policy", "text"]),
-    ("store", &["flow", "merge", "names", "policy", "text"]),
+    ("store", &["flow", "merge", "names", "policy"]),
     ("demo", &["source"]),
-    (
-        "pipeline",
-        &["aggregate", "build", "classify", "flow", "names", "policy", "source", "store", "text"],
-    ),
-    (
-        "cli",
-        &["classify", "demo", "flow", "names", "pipeline", "source", "store", "text"],
-    ),
+    ("pipeline", &["aggregate", "build", "classify", "flow", "names", "policy", "source", "store", "text"]),
+    ("cli", &["classify", "demo", "flow", "names", "pipeline", "source", "store", "text"]),
 ];
 
 /// Modules that are functions of their arguments: no runtime, no files, no clock, no log.
 const PURE: &[&str] = &["text", "names", "flow", "policy", "classify", "aggregate", "build", "merge"];
 
 /// What a pure module must not name.
-const IMPURE: &[&str] =
-    &["tokio", "tonic", "clap", "tracing", "tempfile", "std::fs", "std::env", "std::time", "std::net::Tcp", "Timestamp::now"];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "tonic",
+    "clap",
+    "tracing",
+    "tempfile",
+    "std::fs",
+    "std::env",
+    "std::time",
+    "std::net::Tcp",
+    "Timestamp::now",
+];
 
 const MAX_LINES: usize = 500;
 
@@ -65,7 +69,12 @@ fn sources() -> Vec<Source> {
             let first = relative.iter().next().unwrap().to_str().unwrap();
             let whole = std::fs::read_to_string(&path).unwrap();
             let text = whole.split("\n#[cfg(test)]").next().unwrap().to_owned();
-            found.push(Source { module: first.trim_end_matches(".rs").to_owned(), path: relative, text, whole });
+            found.push(Source {
+                module: first.trim_end_matches(".rs").to_owned(),
+                path: relative,
+                text,
+                whole,
+            });
         }
     }
     found

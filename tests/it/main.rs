@@ -1,1 +1,8 @@
-//! The integration tests, in one binary.
+//! The integration tests, in one binary: the program as its users run it, and the layout of `src/`.
+
+mod bad_input;
+mod layers;
+mod peers;
+mod recorded;
+mod replay;
+mod support;
