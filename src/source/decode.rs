@@ -6,10 +6,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use jiff::Timestamp;
 use prost::Message as _;
 
+use super::cache::Generations;
 use super::proto::{flow as wire, observer, relay};
 use super::unknown::{UnknownKind, UnknownValues};
 use super::{Item, LostEvents, LostSource, NodeState, NodeStatus};
@@ -44,8 +44,6 @@ pub const FIELD_MASK: [&str; 18] = [
 /// Entries of a generation of a cache: with two generations at most 16,384 endpoints are held, about
 /// 16 MB of keys where an endpoint has 1 kB.
 const GENERATION: usize = 8_192;
-/// Longer keys are decoded each time, so that a cache is bounded in bytes too.
-const LONGEST_KEY: usize = 8_192;
 /// Characters kept of a message or a policy's name.
 const LONGEST_TEXT: usize = 1_000;
 
@@ -57,15 +55,6 @@ pub struct Decoder {
     json_endpoints: Generations<Option<Arc<Endpoint>>>,
     nodes: Generations<NodeName>,
     unknown: UnknownValues,
-}
-
-/// A cache of two generations: when the young one is full it becomes the old one, and what was in the
-/// old one is gone; a hit in the old one moves to the young.
-#[derive(Debug)]
-struct Generations<V> {
-    young: HashMap<Box<[u8]>, V>,
-    old: HashMap<Box<[u8]>, V>,
-    cap: usize,
 }
 
 // === impl Decoder ===
@@ -395,36 +384,6 @@ fn clamped(number: i64) -> i32 {
     i32::try_from(number).unwrap_or(if number < 0 { i32::MIN } else { i32::MAX })
 }
 
-// === impl Generations ===
-
-impl<V: Clone> Generations<V> {
-    fn new(cap: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), cap }
-    }
-
-    fn get(&mut self, key: &[u8]) -> Option<V> {
-        if let Some(value) = self.young.get(key) {
-            return Some(value.clone());
-        }
-        let (key, value) = self.old.remove_entry(key)?;
-        self.put(key, value.clone());
-        Some(value)
-    }
-
-    fn insert(&mut self, key: &[u8], value: V) {
-        if key.len() <= LONGEST_KEY {
-            self.put(key.into(), value);
-        }
-    }
-
-    fn put(&mut self, key: Box<[u8]>, value: V) {
-        if self.young.len() >= self.cap {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(key, value);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -443,20 +402,6 @@ mod tests {
         mask.sort_unstable();
         expected.sort_unstable();
         assert_eq!(mask, expected);
-    }
-
-    #[test]
-    fn a_cache_has_two_generations() {
-        let mut cache = Generations::new(2);
-        cache.insert(b"a", 1);
-        cache.insert(b"b", 2);
-        cache.insert(b"c", 3);
-        assert_eq!(cache.get(b"a"), Some(1), "a hit in the old one moves to the young one");
-        cache.insert(b"d", 4);
-        assert_eq!([cache.get(b"b"), cache.get(b"c"), cache.get(b"a")], [None, Some(3), Some(1)]);
-        assert!(cache.young.len() <= 2 && cache.old.len() <= 2);
-        cache.insert(&[0; LONGEST_KEY + 1], 5);
-        assert_eq!(cache.get(&[0; LONGEST_KEY + 1]), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | [`replay`] | captures: files and standard input, plain or gzip, on several threads |
 //! | [`json`] | one line of a capture → [`Item`] |
 //! | [`decode`] | one message of a relay → [`Item`]; the caches and checks that both ways share |
+//! | `cache` | what repeats from flow to flow, by its bytes |
 //! | [`unknown`] | values that this version does not know, counted |
 //! | `wanted` | what an interest means on the wire: whitelist and prefilter from one list |
 //! | [`proto`] | generated types; named here and in `demo` only |
@@ -16,6 +17,7 @@
 use crate::flow::Flow;
 use crate::names::NodeName;
 
+mod cache;
 pub mod decode;
 pub mod json;
 pub mod proto;

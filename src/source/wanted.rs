@@ -69,7 +69,7 @@ impl Prefilter {
         let wanted = verdicts(interest);
         let names = wanted.iter().map(|verdict| verdict.as_str_name());
         Self {
-            needles: names.chain(EVENTS).map(|word| Finder::new(word)).collect(),
+            needles: names.chain(EVENTS).map(Finder::new).collect(),
             key: Finder::new("\"verdict\""),
             unwanted: VERDICTS
                 .iter()

@@ -154,10 +154,10 @@ impl<'a> Cutter<'a> {
             }
             // An eager input is cut after every read: what was there before has no newline.
             let from = if eager { before } else { 0 };
-            if eager || self.filled == self.buffer.len() {
-                if let Some(newline) = memrchr(b'\n', &self.buffer[from..self.filled]) {
-                    self.send(from + newline + 1, End::Newline)?;
-                }
+            if (eager || self.filled == self.buffer.len())
+                && let Some(newline) = memrchr(b'\n', &self.buffer[from..self.filled])
+            {
+                self.send(from + newline + 1, End::Newline)?;
             }
         }
     }

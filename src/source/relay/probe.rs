@@ -1,0 +1,116 @@
+//! What answers at an address where no relay does: looked at by hand, for one clear message.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Address;
+use crate::text;
+
+/// The first words of an HTTP/2 client and an empty SETTINGS frame (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+/// The smallest ClientHello that makes a TLS server answer, with an alert if nothing else (RFC 5246,
+/// 7.4.1.2): version 1.2, 32 times `c` as the random, one cipher suite, no compression.
+const CLIENT_HELLO: &[u8] =
+    b"\x16\x03\x01\x00\x2d\x01\x00\x00\x29\x03\x03cccccccccccccccccccccccccccccccc\x00\x00\x02\xc0\x2f\x01\x00";
+
+/// What was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// HTTP/2: it may be a relay after all.
+    Http2,
+    /// HTTP/1, with its first line, safe to print.
+    Http1(String),
+    Tls,
+    /// It takes the connection and closes it.
+    Closed,
+    /// It takes the connection and says nothing.
+    Silent,
+    /// It says something else.
+    Other,
+    /// It does not take a connection any more.
+    Gone,
+}
+
+/// Connects once or twice, waiting at most `wait` for each answer.
+pub(super) async fn probe(address: &Address, wait: Duration) -> Seen {
+    let seen = match ask(address, PREFACE, wait).await {
+        Err(seen) => seen,
+        Ok(answer) => classify(&answer),
+    };
+    if matches!(seen, Seen::Closed | Seen::Silent)
+        && let Ok(answer) = ask(address, CLIENT_HELLO, wait).await
+        && is_tls(&answer)
+    {
+        return Seen::Tls;
+    }
+    seen
+}
+
+/// The first bytes of the answer.
+async fn ask(address: &Address, question: &[u8], wait: Duration) -> Result<Vec<u8>, Seen> {
+    let connect = TcpStream::connect(address.host_and_port());
+    let Ok(Ok(mut stream)) = timeout(wait, connect).await else { return Err(Seen::Gone) };
+    let mut answer = Vec::with_capacity(512);
+    let exchange = async {
+        stream.write_all(question).await?;
+        while answer.len() < 512 && stream.read_buf(&mut answer).await? > 0 {}
+        Ok::<(), std::io::Error>(())
+    };
+    let ended = timeout(wait, exchange).await;
+    match (answer.is_empty(), ended) {
+        (false, _) => Ok(answer),
+        (true, Ok(_)) => Err(Seen::Closed),
+        (true, Err(_)) => Err(Seen::Silent),
+    }
+}
+
+fn classify(answer: &[u8]) -> Seen {
+    let text = String::from_utf8_lossy(answer);
+    if is_tls(answer) {
+        Seen::Tls
+    } else if text.starts_with("HTTP/1") {
+        // Go and nginx answer in plain text when a TLS port is spoken to without TLS.
+        if text.contains("HTTPS") {
+            return Seen::Tls;
+        }
+        let line = text.lines().next().unwrap_or_default();
+        Seen::Http1(text::visible(line, 60).into_owned())
+    } else if answer.len() >= 9 && answer[3] == 4 && answer[5..9] == [0; 4] {
+        Seen::Http2
+    } else {
+        Seen::Other
+    }
+}
+
+/// A record of the kind alert or handshake, of any version.
+fn is_tls(answer: &[u8]) -> bool {
+    matches!(answer, [0x15 | 0x16, 0x03, ..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers() {
+        fn check(answer: &[u8], expected: Seen) {
+            assert_eq!(classify(answer), expected);
+        }
+        check(b"HTTP/1.1 400 Bad Request\r\n\r\n", Seen::Http1("HTTP/1.1 400 Bad Request".to_owned()));
+        check(b"HTTP/1.1 400 \x1b[2J\r\n\r\n", Seen::Http1("HTTP/1.1 400 \\u{1b}[2J".to_owned()));
+        check(
+            b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+            Seen::Tls,
+        );
+        check(b"\x15\x03\x03\x00\x02\x02\x46", Seen::Tls);
+        check(b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00", Seen::Http2);
+        check(b"SSH-2.0-OpenSSH_9.6\r\n", Seen::Other);
+        check(b"\x00\x00", Seen::Other);
+        // The lengths in the hello are right.
+        assert_eq!(CLIENT_HELLO.len(), 5 + 0x2d);
+        assert_eq!(CLIENT_HELLO.len(), 5 + 4 + 0x29);
+    }
+}
