@@ -77,9 +77,13 @@ impl fmt::Display for Class {
     }
 }
 
-/// One sentence on why packets are dropped for this reason; `None` for unknown numbers.
-pub fn why(reason: DropReason) -> Option<&'static str> {
-    row(reason).map(|row| row.why)
+/// One sentence on why packets of this class are dropped for this reason.
+pub fn why(class: Class, reason: DropReason) -> &'static str {
+    match row(reason) {
+        Some(row) if row.class == class => row.why,
+        Some(_) => "a packet that the kernel sends for itself, from or to an address that no policy is about",
+        None => "a reason newer than this cpg; never made into a rule",
+    }
 }
 
 fn row(reason: DropReason) -> Option<&'static Row> {

@@ -8,7 +8,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 /// Turns the dropped flows of a Cilium cluster into the CiliumNetworkPolicy files that would have
 /// allowed exactly them.
 #[derive(Debug, Parser)]
-#[command(name = "cpg", version, max_term_width = 110, after_help = EXAMPLES)]
+#[command(name = "cpg", version, max_term_width = 110, after_help = EXAMPLES, args_override_self = true)]
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) log: LogArgs,
@@ -48,18 +48,24 @@ pub(super) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Follow a Hubble Relay and keep the policy files up to date
-    #[command(after_help = "Examples:
+    #[command(
+        args_override_self = true,
+        after_help = "Examples:
   cpg generate --server localhost:4245                 all namespaces, into ./policies
   cpg generate --server relay:4245 -n shop -n pay -o gitops/policies
   timeout --preserve-status 300 cpg generate --server relay:4245 --fail-on-infra-drops
 
-Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal ends it at once.")]
+Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal ends it at once."
+    )]
     Generate(GenerateArgs),
     /// Read captures (hubble observe -o jsonpb) and write the policy files for them
-    #[command(after_help = "Examples:
+    #[command(
+        args_override_self = true,
+        after_help = "Examples:
   cpg replay drops.jsonl                     one capture, plain or gzip
   cpg replay node1.jsonl node2.jsonl.gz      several, one result
-  kubectl exec … -- hubble observe -o jsonpb | cpg replay -")]
+  kubectl exec … -- hubble observe -o jsonpb | cpg replay -"
+    )]
     Replay(ReplayArgs),
     /// Play a story through the real pipeline: a relay inside of the process, a small shop behind it
     #[command(after_help = "Examples:

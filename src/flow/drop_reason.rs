@@ -37,10 +37,10 @@ impl DropReason {
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.name(), *self) {
-            (Some(name), _) => f.write_str(name),
-            (None, Self::UNRECOGNISED) => f.write_str("UNRECOGNISED"),
-            (None, Self::NONE) => f.write_str("NONE"),
-            (None, Self(number)) => write!(f, "{number}"),
+            (Some(name), _) => f.pad(name),
+            (None, Self::UNRECOGNISED) => f.pad("UNRECOGNISED"),
+            (None, Self::NONE) => f.pad("NONE"),
+            (None, Self(number)) => f.pad(&number.to_string()),
         }
     }
 }

@@ -106,10 +106,7 @@ impl Fold {
         let (reason, why) = match outcome {
             Outcome::Skipped(skip) => (skip.as_str(), skip.advice()),
             Outcome::Dropped(Class::Noise) => return,
-            Outcome::Dropped(class) => (
-                class.as_str(),
-                crate::classify::why(flow.drop_reason).unwrap_or("a reason newer than this cpg"),
-            ),
+            Outcome::Dropped(class) => (class.as_str(), crate::classify::why(class, flow.drop_reason)),
             Outcome::Need { .. } | Outcome::NotDropped(_) | Outcome::Filtered(_) => return,
         };
         let mut hasher = DefaultHasher::new();

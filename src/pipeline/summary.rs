@@ -161,14 +161,14 @@ impl Summary {
         if !c.skipped.is_empty() {
             writeln!(f, "  no rule can come of")?;
             for (skip, n) in &c.skipped {
-                writeln!(f, "    {:<24} {:>9}  {}", skip.as_str(), grouped(*n), skip.advice())?;
+                writeln!(f, "    {:<47} {:>9}  {}", skip.as_str(), grouped(*n), skip.advice())?;
             }
         }
         if !c.dropped.is_empty() {
             writeln!(f, "  dropped for other reasons")?;
             for ((class, reason), n) in &c.dropped {
-                let text = why(*reason).unwrap_or("a reason newer than this cpg; never made into a rule");
-                writeln!(f, "    {:<14} {reason:<32} {:>9}  {text}", class.as_str(), grouped(*n))?;
+                let (class, text) = (class.as_str(), why(*class, *reason));
+                writeln!(f, "    {class:<14} {reason:<32} {:>9}  {text}", grouped(*n))?;
             }
         }
         for (name, n) in [
@@ -177,7 +177,7 @@ impl Summary {
             ("other items", c.other_items),
         ] {
             if n > 0 {
-                writeln!(f, "  {name:<26} {:>9}", grouped(n))?;
+                writeln!(f, "  {name:<49} {:>9}", grouped(n))?;
             }
         }
         for (source, n) in &c.lost {
