@@ -313,6 +313,17 @@ fn other_documents_and_styles_stay() {
     let text = document(WEB_80).trim_end().replace('\n', "\r\n");
     let result = merged(&text, &[ingress(pods("web"), tcp(8080))]).text;
     assert_eq!(result, format!("{text}\r\n      - port: \"8080\"\r\n        protocol: TCP"));
+    // A mark at the beginning, a version, deep indentation.
+    for head in ["\u{feff}", "%YAML 1.2\n---\n", "# x\n\n---   # y\n"] {
+        let deep = WEB_80
+            .replace("    - ports", "        - ports")
+            .replace("      - port:", "              - port:")
+            .replace("        protocol", "                protocol");
+        let text = format!("{head}{}", document(&deep));
+        let result = merged(&text, &[ingress(pods("web"), tcp(8080))]).text;
+        let indented = "              - port: \"8080\"\n                protocol: TCP\n";
+        assert_eq!(result, format!("{text}{indented}"), "{head:?}");
+    }
     // One line.
     let text = "{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {namespace: shop}, spec: {endpointSelector: {matchLabels: {app: cart}}, ingress: [{fromEndpoints: [{matchLabels: {app: web}}], toPorts: [{ports: [{port: '80'}]}]}]}} # x\n";
     let result = merged(text, &[ingress(pods("web"), tcp(8080))]).text;
