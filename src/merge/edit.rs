@@ -25,10 +25,8 @@ pub(super) fn apply(
         target.and_then(|value| edit.apply_to(value)).ok_or_else(|| odd("its lists stand elsewhere"))?;
         let next =
             apply_one(&now, index, edit).ok_or_else(|| odd("its structure is not found in the text"))?;
-        if !is_insertion(&now, &next) {
-            return Err(odd("an insertion would change what stands there"));
-        }
-        now = next;
+        now = inserted(&now, &next, edit.place)
+            .ok_or_else(|| odd("an insertion would change what stands there"))?;
     }
     let read = read_documents(&now).map_err(|_| odd("the result would not be readable"))?;
     if read.len() != intended.len() || read.iter().zip(&intended).any(|(read, meant)| read.value != *meant) {
@@ -102,13 +100,69 @@ fn push_all(list: &Sequence, new: &Sequence) {
     }
 }
 
-/// Whether `new` is `old` with one piece of text inserted, or with one piece that says "nothing"
-/// (`[]`, `null`) replaced.
-fn is_insertion(old: &str, new: &str) -> bool {
-    let (old_bytes, new_bytes) = (old.as_bytes(), new.as_bytes());
-    let start = old_bytes.iter().zip(new_bytes).take_while(|(a, b)| a == b).count();
-    let (old_rest, new_rest) = (&old_bytes[start..], &new_bytes[start..]);
-    let end = old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| a == b).count();
-    let gone = old_rest[..old_rest.len() - end].trim_ascii();
-    matches!(gone, b"" | b"[]" | b"[ ]" | b"]" | b"null" | b"Null" | b"NULL" | b"~")
+/// `new`, if it is `old` with one piece of text inserted; where that is the first rule of a direction,
+/// the word for "nothing" (`[]`, `null`, blanks) may have gone for it.
+fn inserted(old: &str, new: &str, place: Place) -> Option<String> {
+    if let Some(settled) = settled(old, new) {
+        return Some(settled);
+    }
+    if !matches!(place, Place::Rules) {
+        return None;
+    }
+    let start = common_prefix(old, new);
+    let rest = old[start..].trim_start_matches(' ');
+    ["[]", "[ ]", "]", "null", "Null", "NULL", "~", ""].iter().find_map(|word| {
+        let rest = rest.strip_prefix(word)?;
+        let tries = [rest, rest.trim_start_matches(' ')];
+        tries.iter().find_map(|rest| settled(&format!("{}{rest}", &old[..start]), new))
+    })
+}
+
+/// `new` with its one insertion moved behind the comments that belong to what stands before it: those
+/// that are indented deeper than what was inserted. `None` when it is not one insertion into `old`.
+fn settled(old: &str, new: &str) -> Option<String> {
+    let length = new.len().checked_sub(old.len())?;
+    let mut start = common_prefix(old, new);
+    if !new.is_char_boundary(start + length) || new[start + length..] != old[start..] {
+        return None;
+    }
+    // `ab|ab|c` is also `|ab|abc`: the piece as whole lines, if it can be had.
+    let bytes = new.as_bytes();
+    while length > 0
+        && start > 0
+        && bytes[start - 1] != b'\n'
+        && bytes[start - 1] == bytes[start + length - 1]
+    {
+        start -= 1;
+    }
+    if !(new.is_char_boundary(start) && new.is_char_boundary(start + length)) {
+        return None;
+    }
+    let piece = &new[start..start + length];
+    if !piece.ends_with('\n') || !(start == 0 || bytes[start - 1] == b'\n') {
+        return Some(new.to_owned());
+    }
+    let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let rest = &old[start..];
+    let mut at = 0;
+    let mut behind = 0;
+    for line in rest.split_inclusive('\n') {
+        at += line.len();
+        let is_comment = line.trim_start().starts_with('#');
+        if is_comment && indent(line) > indent(piece) && line.ends_with('\n') {
+            behind = at;
+        } else if !line.trim().is_empty() {
+            break;
+        }
+    }
+    Some(format!("{}{}{piece}{}", &old[..start], &rest[..behind], &rest[behind..]))
+}
+
+/// The length of the text that both begin with.
+fn common_prefix(a: &str, b: &str) -> usize {
+    let mut length = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    while !(a.is_char_boundary(length) && b.is_char_boundary(length)) {
+        length -= 1;
+    }
+    length
 }

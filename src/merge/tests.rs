@@ -5,6 +5,7 @@ use crate::flow::{IcmpFamily, Port, Protocol};
 use crate::names::PolicyName;
 use crate::policy::{Allow, IcmpType, Subject};
 
+mod laws;
 mod named;
 
 fn shop() -> Namespace {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::StoreError;
 use super::atomic::{self, Stamp, TEMP_PREFIX, TEMP_SUFFIX};
 use crate::flow::Direction;
+use crate::merge::{Refusal, directions_of};
 use crate::names::Namespace;
 use crate::policy::{Kind, Subject, read_documents, subject_of};
 
@@ -33,8 +34,10 @@ struct Entry {
 pub(super) enum Content {
     /// At least one CiliumNetworkPolicy.
     Policies(Vec<Found>),
-    /// YAML without any; not readable as YAML; or too large.
+    /// No CiliumNetworkPolicy.
     Other,
+    /// There may be one, but it cannot be looked at: why.
+    Overlooked(String),
     /// It could not be read.
     Unreadable(String),
 }
@@ -128,11 +131,11 @@ impl Index {
         self.files.get(path).map(|entry| &entry.content)
     }
 
-    /// The files that could not be read, with the reason.
-    pub(super) fn unreadable(&self) -> impl Iterator<Item = (&Path, &str)> {
+    /// The files that may hold policies and could not be looked at, with the reason.
+    pub(super) fn overlooked(&self) -> impl Iterator<Item = (&Path, &str)> {
         self.files.iter().filter_map(|(path, entry)| match &entry.content {
-            Content::Unreadable(why) => Some((path.as_path(), why.as_str())),
-            _ => None,
+            Content::Overlooked(why) | Content::Unreadable(why) => Some((path.as_path(), why.as_str())),
+            Content::Policies(_) | Content::Other => None,
         })
     }
 
@@ -220,8 +223,7 @@ fn is_manifest(path: &Path) -> bool {
 
 fn look(path: &Path, length: u64, home: Option<&Namespace>) -> Content {
     if length > LARGEST {
-        tracing::warn!(path = %path.display(), "a file is too large to be looked at");
-        return Content::Other;
+        return Content::Overlooked("is too large to be looked at".to_owned());
     }
     let text = match atomic::read(path) {
         Ok(snapshot) => snapshot.text,
@@ -235,14 +237,17 @@ fn content(text: &str, home: Option<&Namespace>) -> Content {
     if !text.contains("CiliumNetworkPolicy") {
         return Content::Other;
     }
-    let Ok(documents) = read_documents(text) else { return Content::Other };
+    let documents = match read_documents(text) {
+        Ok(documents) => documents,
+        Err(_) => return Content::Overlooked(Refusal::of_foreign(text).to_string()),
+    };
     let mut policies = Vec::new();
     for document in documents.iter().filter(|document| document.kind == Kind::CiliumNetworkPolicy) {
         let namespace = document.namespace(home);
         let mut subjects = Vec::new();
         for set in document.rule_sets() {
             if let Some(subject) = namespace.clone().and_then(|namespace| subject_of(set, namespace)) {
-                subjects.push((subject, crate::merge::directions_of(set)));
+                subjects.push((subject, directions_of(set)));
             }
         }
         policies.push(Found { namespace, name: document.name.clone(), subjects });

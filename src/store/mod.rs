@@ -110,9 +110,6 @@ impl Store {
     pub fn apply(&mut self, additions: &[Addition]) -> Result<Vec<Applied>, StoreError> {
         let lock = self.lock()?;
         self.index.refresh(&self.root)?;
-        for (path, why) in self.index.unreadable() {
-            tracing::debug!(path = %path.display(), why, "a file is not looked at");
-        }
         // Where two workloads would be called the same, the smaller hash stays plain.
         let mut order: Vec<usize> = (0..additions.len()).collect();
         order.sort_by_key(|i| {
@@ -126,6 +123,12 @@ impl Store {
         drop(lock);
         applied.sort_by_key(|(i, _)| *i);
         Ok(applied.into_iter().map(|(_, applied)| applied).collect())
+    }
+
+    /// The files that may hold policies and could not be looked at when [`Store::apply`] was called last,
+    /// each with the reason: what they allow is not known here.
+    pub fn overlooked(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.index.overlooked()
     }
 
     fn lock(&self) -> Result<Lock, StoreError> {
@@ -142,6 +145,8 @@ impl Store {
                 Ok(Tried::Refused(why)) => {
                     refused.get_or_insert((path, why));
                 }
+                // Somebody changed it since it was looked at: it is no longer this subject's.
+                Ok(Tried::Gone) => self.index.renew(&self.root, &path),
                 Err(e) => return Applied::failed(addition, path, e),
             }
         }
@@ -207,6 +212,7 @@ impl Store {
             Ok(Tried::Refused(why)) => {
                 Applied::failed(addition, path.clone(), StoreError::Unwritable { path, why })
             }
+            Ok(Tried::Gone) => Applied::failed(addition, path.clone(), StoreError::Changed(path)),
             Err(e) => Applied::failed(addition, path, e),
         }
     }
@@ -220,6 +226,7 @@ impl Store {
     /// Reads, merges and replaces one file; once more when somebody else wrote it meanwhile. `name` is
     /// given for a file that is not there yet.
     fn write_into(&self, path: &Path, name: Option<&str>, addition: &Addition) -> Result<Tried, StoreError> {
+        let is_new = name.is_some();
         let unwritable = |why: String| StoreError::Unwritable { path: path.to_owned(), why };
         let name = PolicyName::parse(name.unwrap_or("cpg")).map_err(|e| unwritable(e.to_string()))?;
         let mut additions = Policy::new(name, addition.subject.clone());
@@ -238,8 +245,12 @@ impl Store {
                 Err(e) => return Err(e),
             };
             let text = old.as_ref().map(|old: &Snapshot| old.text.as_str());
+            if text.is_none() && !is_new {
+                return Ok(Tried::Gone);
+            }
             let merged = match merge(text, home.as_ref(), &additions) {
                 Ok(merged) => merged,
+                Err(Refusal::NoDocument(_) | Refusal::ForeignKind(_)) => return Ok(Tried::Gone),
                 Err(refusal) => return Ok(Tried::Refused(refusal.to_string())),
             };
             if merged.outcome == merge::Outcome::Unchanged
@@ -304,7 +315,7 @@ impl Store {
         };
         match self.index.content(path) {
             Some(Content::Policies(_)) => Occupant::Policy,
-            Some(Content::Other) => match atomic::read(path) {
+            Some(Content::Other | Content::Overlooked(_)) => match atomic::read(path) {
                 Ok(snapshot) => Occupant::Foreign(Refusal::of_foreign(&snapshot.text).to_string()),
                 Err(e) => Occupant::Unknown(e),
             },
@@ -346,6 +357,7 @@ const OUTSIDE: &str = "is a link to a file outside the output directory, which o
 enum Tried {
     Done(Merged),
     Refused(String),
+    Gone,
 }
 
 enum Target {
