@@ -111,7 +111,7 @@ pub(super) struct RunArgs {
     /// Write policies for pods of every namespace; this is what happens without -n too
     #[arg(short = 'A', long, env = "CPG_ALL_NAMESPACES", value_parser = FalseyValueParser::new())]
     pub(super) all_namespaces: bool,
-    /// Where the files are: <DIR>/<namespace>/<workload>.yaml
+    /// Where the files are: DIR/NAMESPACE/WORKLOAD.yaml
     #[arg(short, long, env = "CPG_OUTPUT_DIR", value_name = "DIR", default_value = "policies")]
     pub(super) output_dir: PathBuf,
     /// How often what was learned goes to the files

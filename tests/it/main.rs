@@ -1,4 +1,12 @@
 //! The integration tests, in one binary: the program as its users run it, and the layout of `src/`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and says what it saw"
+)]
 
 mod bad_input;
 mod demo;

@@ -253,7 +253,7 @@ fn labels_that_die_with_the_pod_are_in_no_selector() {
 #[test]
 fn the_selector_does_not_depend_on_which_pod_came_first() {
     let replica = |hash: &str, order: bool| {
-        let mut labels = vec!["k8s:app=web".to_owned(), format!("k8s:pod-template-hash={hash}")];
+        let mut labels = ["k8s:app=web".to_owned(), format!("k8s:pod-template-hash={hash}")];
         if order {
             labels.reverse();
         }
