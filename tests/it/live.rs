@@ -44,14 +44,14 @@ impl Serving {
 }
 
 /// The program while it runs, with what it said so far.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     said: Arc<Mutex<String>>,
     reader: JoinHandle<()>,
 }
 
 impl Running {
-    fn new(command: &mut Command) -> Self {
+    pub(crate) fn new(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let said = Arc::new(Mutex::new(String::new()));
         let (into, from) = (Arc::clone(&said), BufReader::new(child.stderr.take().unwrap()));
@@ -65,16 +65,16 @@ impl Running {
 
     /// Waits until it has said this.
     #[track_caller]
-    fn says(&self, text: &str) {
+    pub(crate) fn says(&self, text: &str) {
         until(text, || self.said.lock().unwrap().contains(text));
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
-    fn end(mut self) -> Ran {
+    pub(crate) fn end(mut self) -> Ran {
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
         self.reader.join().unwrap();
         Ran { code, stdout: String::new(), stderr: self.said.lock().unwrap().clone() }
@@ -82,7 +82,7 @@ impl Running {
 }
 
 /// A flow that becomes no rule and is logged as such: when it was seen, those before it were folded in.
-fn marker() -> Line {
+pub(crate) fn marker() -> Line {
     denied().l4(serde_json::json!({"VRRP": {"type": 1}}))
 }
 
@@ -91,7 +91,7 @@ const MARKER: &str = "unknown_protocol";
 
 /// Waits until something is so; fails after half a minute.
 #[track_caller]
-fn until(what: &str, so: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, so: impl Fn() -> bool) {
     let start = Instant::now();
     while !so() {
         assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");

@@ -16,3 +16,4 @@ mod peers;
 mod recorded;
 mod replay;
 mod support;
+mod testbed;
