@@ -165,7 +165,9 @@ impl Relay {
                 "the connection is taken and closed at once, as a port-forward does whose pod is gone",
             )),
             (Seen::Silent, _) => Err(attempt.not_a_relay("the connection is taken, but nothing is said")),
-            (Seen::Other, _) => Err(attempt.not_a_relay("something answers that is not HTTP")),
+            (Seen::Other(line), _) => {
+                Err(attempt.not_a_relay(&format!("something answers that is not HTTP/2 (\"{line}\")")))
+            }
         }
     }
 

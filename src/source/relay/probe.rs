@@ -28,8 +28,8 @@ pub(super) enum Seen {
     Closed,
     /// It takes the connection and says nothing.
     Silent,
-    /// It says something else.
-    Other,
+    /// It says something else, with its first line, safe to print.
+    Other(String),
     /// It does not take a connection any more.
     Gone,
 }
@@ -56,7 +56,10 @@ async fn ask(address: &Address, question: &[u8], wait: Duration) -> Result<Vec<u
     let mut answer = Vec::with_capacity(512);
     let exchange = async {
         stream.write_all(question).await?;
-        while answer.len() < 512 && stream.read_buf(&mut answer).await? > 0 {}
+        // Nine bytes tell everything but what an HTTP/1 server has to say.
+        while (answer.len() < 9 || answer.starts_with(b"HTTP/1") && answer.len() < 512)
+            && stream.read_buf(&mut answer).await? > 0
+        {}
         Ok::<(), std::io::Error>(())
     };
     let ended = timeout(wait, exchange).await;
@@ -69,6 +72,7 @@ async fn ask(address: &Address, question: &[u8], wait: Duration) -> Result<Vec<u
 
 fn classify(answer: &[u8]) -> Seen {
     let text = String::from_utf8_lossy(answer);
+    let line = text::visible(text.lines().next().unwrap_or_default(), 60).into_owned();
     if is_tls(answer) {
         Seen::Tls
     } else if text.starts_with("HTTP/1") {
@@ -76,12 +80,11 @@ fn classify(answer: &[u8]) -> Seen {
         if text.contains("HTTPS") {
             return Seen::Tls;
         }
-        let line = text.lines().next().unwrap_or_default();
-        Seen::Http1(text::visible(line, 60).into_owned())
+        Seen::Http1(line)
     } else if answer.len() >= 9 && answer[3] == 4 && answer[5..9] == [0; 4] {
         Seen::Http2
     } else {
-        Seen::Other
+        Seen::Other(line)
     }
 }
 
@@ -107,8 +110,8 @@ mod tests {
         );
         check(b"\x15\x03\x03\x00\x02\x02\x46", Seen::Tls);
         check(b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00", Seen::Http2);
-        check(b"SSH-2.0-OpenSSH_9.6\r\n", Seen::Other);
-        check(b"\x00\x00", Seen::Other);
+        check(b"SSH-2.0-OpenSSH_9.6\r\n", Seen::Other("SSH-2.0-OpenSSH_9.6".to_owned()));
+        check(b"\x00\x01", Seen::Other("\\u{0}\\u{1}".to_owned()));
         // The lengths in the hello are right.
         assert_eq!(CLIENT_HELLO.len(), 5 + 0x2d);
         assert_eq!(CLIENT_HELLO.len(), 5 + 4 + 0x29);

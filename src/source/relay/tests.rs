@@ -296,7 +296,7 @@ async fn where_no_relay_is() {
     assert_told(&error, Unreachable, &["closed at once", "port-forward"]);
     let ssh = tcp(Some(b"SSH-2.0-OpenSSH_9.6\r\n")).await;
     let error = Relay::connect(&ssh, wait).await.unwrap_err();
-    assert_told(&error, NotARelay, &["not HTTP"]);
+    assert_told(&error, NotARelay, &["not HTTP/2 (\"SSH-2.0-OpenSSH_9.6\")"]);
     let start = Instant::now();
     let silent = tcp(None).await;
     let error = Relay::connect(&silent, wait).await.unwrap_err();

@@ -2,7 +2,7 @@
 //!
 //! One thread reads and decompresses, and cuts chunks of about 1 MiB at newlines. They go through a
 //! bounded channel to the workers, each of which has its own decoder and its own [`Sink`]. Memory is
-//! bounded by the chunks on the way (three for each worker, and one), never by the input; a chunk is
+//! bounded by the chunks on the way (three for each worker, and two), never by the input; a chunk is
 //! longer than 1 MiB only where a line is, up to 64 MiB.
 //!
 //! Read are JSON Lines; blank lines, CRLF and a byte order mark do not matter.

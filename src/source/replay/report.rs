@@ -25,8 +25,8 @@ pub struct InputReport {
     pub name: String,
     /// Bytes read, after decompression.
     pub bytes: u64,
-    /// xxh3 of these bytes: the same capture has the same number, compressed or not. 0 where the
-    /// input was not read to its end.
+    /// xxh3 of these bytes: the same capture has the same number, compressed or not. 0 where nothing
+    /// could be read, or the stop flag came before the end.
     pub hash: u64,
     /// Lines read, blank ones left out.
     pub lines: u64,
