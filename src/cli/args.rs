@@ -137,7 +137,7 @@ pub(super) struct DemoArgs {
     #[arg(long, env = "CPG_SERVE", value_name = "ADDR")]
     pub(super) serve: Option<String>,
     /// Where the files go (default: a new directory below the system's temporary one)
-    #[arg(short, long, env = "CPG_OUTPUT_DIR", value_name = "DIR", conflicts_with = "serve")]
+    #[arg(short, long, env = "CPG_OUTPUT_DIR", value_name = "DIR")]
     pub(super) output_dir: Option<PathBuf>,
 }
 

@@ -29,6 +29,9 @@ pub(super) async fn run(args: DemoArgs, log: Log) -> ExitCode {
         Ok(stop) => stop,
         Err(e) => return output::failed(&e),
     };
+    if serve.is_some() && output_dir.is_some() {
+        tracing::warn!("--serve only serves: --output-dir is not used");
+    }
     let done = match serve {
         Some(address) => serve_only(&address, stop).await.map(|()| ExitCode::SUCCESS),
         None => play(output_dir, stop).await.map(|(summary, root)| {
