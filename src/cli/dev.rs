@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use super::args::{CaptureArgs, DevArgs, DevCommand, LoadArgs};
 use super::{output, settings};
-use crate::demo::{DemoRelay, Load, from_json, serve_load};
+use crate::demo::{DemoRelay, Load, capture, from_json, serve_load};
 
 pub(super) async fn run(args: DevArgs) -> ExitCode {
     let done = match args.command {
@@ -28,7 +28,7 @@ fn write_capture(args: &CaptureArgs) -> anyhow::Result<()> {
         File::create(path).map(BufWriter::new).with_context(|| format!("cannot write {}", path.display()))
     };
     let (mut out, mut truth) = (create(&args.out)?, create(&args.truth)?);
-    let summary = (args.seed, args.lines);
+    let summary = capture::generate(args.seed, args.lines, &mut out, &mut truth)?;
     out.flush()?;
     truth.flush()?;
     output::result(&format!("{summary:?}"));

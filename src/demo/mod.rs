@@ -1,13 +1,17 @@
-//! A relay inside the process, and a story for it to play.
+//! A relay inside the process, and captures whose truth is known.
 //!
 //! - [`relay`] speaks Hubble Relay's `Observer` service and plays scripts: for people (`cpg demo`) and,
 //!   with faults in the script, as the server of tests. [`throughput`] sends as fast as the client reads.
 //! - [`story`] is what happened in a small shop within four seconds, as responses of a relay, with the
 //!   needs that can be read out of it.
+//! - [`capture`] writes captures of any length as `hubble observe -o jsonpb` would, with their truth; [`from_json`]
+//!   turns their lines into responses of a relay.
 //!
-//! The story knows what had to be allowed because it was made up, never by asking another module of
-//! this crate: what it says is a second opinion. Nothing here reads a clock: start times are arguments.
+//! Story and generator know what had to be allowed because they made it up, never by asking another
+//! module of this crate: what they say is a second opinion. Nothing here reads a clock: start times and
+//! seeds are arguments.
 
+pub mod capture;
 pub mod from_json;
 pub mod need;
 pub mod relay;

@@ -76,7 +76,7 @@ macro_rules! pod {
             pod: $pod,
             node: $node,
             v4: concat!("10.24.", $node, ".", $address),
-            v6: concat!("fd00:24:", $node, "::", $address),
+            v6: concat!("fd00:24:a", $node, "::", $address),
             labels: $labels,
             select: $select,
         };
@@ -123,11 +123,11 @@ pod!(GNB, 10022, "telco" / "gnb-0" @ 1, "52", &[("app", "gnb")], Select::Labels(
 pod!(INVENTORY, 150_117, "shop" / "inventory-84d7c5d6bb-9n4rd" @ 9, "61", &[("app", "inventory")],
     Select::Labels(&[("app", "inventory")]));
 
-other!(HOST, 1 @ 0, "10.24.0.1", "fd00:24:0::1", Select::Entity("host", &["reserved:host"]));
-other!(REMOTE_NODE, 6 @ 1, "10.24.1.1", "fd00:24:1::1", Select::Entity("remote-node", &["reserved:remote-node"]));
-other!(APISERVER, 7 @ 1, "10.24.1.2", "fd00:24:1::2",
+other!(HOST, 1 @ 0, "10.24.0.1", "fd00:24:a0::1", Select::Entity("host", &["reserved:host"]));
+other!(REMOTE_NODE, 6 @ 1, "10.24.1.1", "fd00:24:a1::1", Select::Entity("remote-node", &["reserved:remote-node"]));
+other!(APISERVER, 7 @ 1, "10.24.1.2", "fd00:24:a1::2",
     Select::Entity("kube-apiserver", &["reserved:kube-apiserver", "reserved:remote-node"]));
-other!(INGRESS, 8 @ 0, "10.24.0.99", "fd00:24:0::99", Select::Entity("ingress", &["reserved:ingress"]));
+other!(INGRESS, 8 @ 0, "10.24.0.99", "fd00:24:a0::99", Select::Entity("ingress", &["reserved:ingress"]));
 other!(STRIPE, 9 @ 9, "192.0.2.7", "", Select::Address(&["reserved:world-ipv4"]));
 other!(MIRROR, 10 @ 9, "", "2001:db8:100::7", Select::Address(&["reserved:world-ipv6"]));
 other!(BANK, 16_777_221 @ 9, "198.51.100.20", "",
