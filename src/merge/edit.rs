@@ -5,9 +5,9 @@ use std::str::FromStr;
 use serde_json::Value;
 use yaml_edit::{Sequence, SyntaxKind, YamlFile, YamlNode};
 
-use super::Refusal;
 use super::plan::{Edit, Place, Step};
 use super::refusal::is_template;
+use super::{Refusal, style};
 use crate::policy::{Document, read_documents};
 
 /// Inserts into document `index` of a text, reads the result and compares it with what was meant.
@@ -19,14 +19,26 @@ pub(super) fn apply(
 ) -> Result<String, Refusal> {
     forbidden(text)?;
     let mut intended: Vec<Value> = documents.iter().map(|document| document.value.clone()).collect();
-    let mut now = text.to_owned();
+    let indented = style::indents_lists(text);
+    // Without it the last line would be a special case; it goes again at the end.
+    let missing = match (text.ends_with('\n'), text.contains("\r\n")) {
+        (true, _) => "",
+        (false, true) => "\r\n",
+        (false, false) => "\n",
+    };
+    let mut now = format!("{text}{missing}");
     for edit in edits {
-        let target = intended.get_mut(index);
-        target.and_then(|value| edit.apply_to(value)).ok_or_else(|| odd("its lists stand elsewhere"))?;
-        let next =
-            apply_one(&now, index, edit).ok_or_else(|| odd("its structure is not found in the text"))?;
-        now = inserted(&now, &next, edit.place)
-            .ok_or_else(|| odd("an insertion would change what stands there"))?;
+        let target = intended.get_mut(index).ok_or_else(|| odd("a document is gone"))?;
+        let list = target.get("spec").and_then(|spec| spec.get(edit.direction.as_str()));
+        let is_first = list.and_then(Value::as_array).is_none_or(Vec::is_empty);
+        edit.apply_to(target).ok_or_else(|| odd("its lists stand elsewhere"))?;
+        let next = apply_one(&now, index, edit, indented);
+        let next = next.ok_or_else(|| odd("its structure is not found in the text"))?;
+        let settled = inserted(&now, &next, is_first, indented);
+        now = settled.ok_or_else(|| odd("an insertion would change what stands there"))?;
+    }
+    if let Some(without) = now.strip_suffix(missing) {
+        now.truncate(without.len());
     }
     let read = read_documents(&now).map_err(|_| odd("the result would not be readable"))?;
     if read.len() != intended.len() || read.iter().zip(&intended).any(|(read, meant)| read.value != *meant) {
@@ -58,9 +70,10 @@ fn forbidden(text: &str) -> Result<(), Refusal> {
 
 /// One insertion. `None` when the text has not the structure that its value has, which the caller
 /// refuses.
-fn apply_one(text: &str, index: usize, edit: &Edit) -> Option<String> {
+fn apply_one(text: &str, index: usize, edit: &Edit, indented: bool) -> Option<String> {
     let file = YamlFile::from_str(text).ok()?;
-    let source = YamlFile::from_str(&edit.source).ok()?;
+    let source = if indented { style::with_indented_lists(&edit.source) } else { edit.source.clone() };
+    let source = YamlFile::from_str(&source).ok()?;
     let new = edit.keys.iter().try_fold(root(&source, 0)?, |at, key| at.as_mapping()?.get(*key))?;
     let new = new.as_sequence()?;
 
@@ -102,11 +115,12 @@ fn push_all(list: &Sequence, new: &Sequence) {
 
 /// `new`, if it is `old` with one piece of text inserted; where that is the first rule of a direction,
 /// the word for "nothing" (`[]`, `null`, blanks) may have gone for it.
-fn inserted(old: &str, new: &str, place: Place) -> Option<String> {
-    if let Some(settled) = settled(old, new) {
+fn inserted(old: &str, new: &str, is_first: bool, indented: bool) -> Option<String> {
+    let level = is_first && !indented;
+    if let Some(settled) = settled(old, new, level) {
         return Some(settled);
     }
-    if !matches!(place, Place::Rules) {
+    if !is_first {
         return None;
     }
     let start = common_prefix(old, new);
@@ -114,13 +128,14 @@ fn inserted(old: &str, new: &str, place: Place) -> Option<String> {
     ["[]", "[ ]", "]", "null", "Null", "NULL", "~", ""].iter().find_map(|word| {
         let rest = rest.strip_prefix(word)?;
         let tries = [rest, rest.trim_start_matches(' ')];
-        tries.iter().find_map(|rest| settled(&format!("{}{rest}", &old[..start]), new))
+        tries.iter().find_map(|rest| settled(&format!("{}{rest}", &old[..start]), new, level))
     })
 }
 
 /// `new` with its one insertion moved behind the comments that belong to what stands before it: those
-/// that are indented deeper than what was inserted. `None` when it is not one insertion into `old`.
-fn settled(old: &str, new: &str) -> Option<String> {
+/// that are indented deeper than what was inserted; with `level`, its list at the column of its key.
+/// `None` when it is not one insertion into `old`.
+fn settled(old: &str, new: &str, level: bool) -> Option<String> {
     let length = new.len().checked_sub(old.len())?;
     let mut start = common_prefix(old, new);
     if !new.is_char_boundary(start + length) || new[start + length..] != old[start..] {
@@ -155,6 +170,8 @@ fn settled(old: &str, new: &str) -> Option<String> {
             break;
         }
     }
+    let levelled = level.then(|| style::with_level_list(piece));
+    let piece = levelled.as_deref().unwrap_or(piece);
     Some(format!("{}{}{piece}{}", &old[..start], &rest[..behind], &rest[behind..]))
 }
 

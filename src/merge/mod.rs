@@ -9,6 +9,7 @@ mod cover;
 mod edit;
 mod plan;
 mod refusal;
+mod style;
 #[cfg(test)]
 mod tests;
 

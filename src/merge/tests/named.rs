@@ -62,7 +62,7 @@ fn a_direction_is_first_only_once() {
         WEB_80,
         &[egress(Peer::Entity(Entity::Host), tcp(53))],
         "# plain\n",
-        "  egress:\n    - toEntities:\n      - host\n      toPorts:\n      - ports:\n        - port: \"53\"\n          protocol: TCP\n",
+        "  egress:\n  - toEntities:\n    - host\n    toPorts:\n    - ports:\n      - port: \"53\"\n        protocol: TCP\n",
     );
     assert_eq!(merged.first_in_direction, [Direction::Egress]);
     let denied = merged_into_deny();
@@ -287,12 +287,12 @@ fn comments_stay_with_what_they_are_about() {
 fn a_direction_without_rules_gets_its_list() {
     let rule = || ingress(pods("web"), tcp(80));
     for (before, after) in [
-        ("  ingress: []\n  egress: [{}]\n", "  ingress:\n    - fromEndpoints:"),
-        ("  ingress: [] # none\n  egress: [{}]\n", "  ingress: # none\n    - fromEndpoints:"),
-        ("  ingress:\n  egress: [{}]\n", "  ingress:\n    - fromEndpoints:"),
-        ("  ingress: ~\n", "  ingress:\n    - fromEndpoints:"),
-        ("  ingress: null # later\n", "  ingress: # later\n    - fromEndpoints:"),
-        ("  egress: [{}]\n", "  ingress:\n    - fromEndpoints:"),
+        ("  ingress: []\n  egress: [{}]\n", "  ingress:\n  - fromEndpoints:"),
+        ("  ingress: [] # none\n  egress: [{}]\n", "  ingress: # none\n  - fromEndpoints:"),
+        ("  ingress:\n  egress: [{}]\n", "  ingress:\n  - fromEndpoints:"),
+        ("  ingress: ~\n", "  ingress:\n  - fromEndpoints:"),
+        ("  ingress: null # later\n", "  ingress: # later\n  - fromEndpoints:"),
+        ("  egress: [{}]\n", "  ingress:\n  - fromEndpoints:"),
     ] {
         let merged = merged_text(before, rule());
         assert!(merged.text.contains(after), "{before}\n{}", merged.text);
@@ -301,6 +301,36 @@ fn a_direction_without_rules_gets_its_list() {
     let additions = additions(&[rule()]);
     let refusal = merge(Some(&document("  ingress: {}\n  egress: [{}]\n")), None, &additions);
     assert!(matches!(refusal, Err(Refusal::NotEditable(_))), "{refusal:?}");
+}
+
+#[test]
+fn lists_are_indented_as_they_are_elsewhere_in_the_file() {
+    let members = "  ingress:
+    - fromEntities:
+        - host
+      toPorts:
+        - ports:
+            - port: \"53\"
+              protocol: UDP
+";
+    let inserted = "    - fromEndpoints:
+        - matchLabels:
+            app: web
+      toPorts:
+        - ports:
+            - port: \"80\"
+              protocol: TCP
+";
+    let rule = ingress(pods("web"), tcp(80));
+    check(members, std::slice::from_ref(&rule), "UDP\n", inserted);
+    let egress_rule = Rule { direction: Direction::Egress, ..rule };
+    let inserted = format!("  egress:\n{}", inserted.replace("from", "to"));
+    check(members, std::slice::from_ref(&egress_rule), "UDP\n", &inserted);
+    // Without an end of line, and in both directions at once.
+    let text = document("  egressDeny:\n  - toEntities:\n    - world");
+    let both = merged(&text, &[ingress(pods("web"), tcp(80)), egress_rule]);
+    assert!(both.text.contains("\n  ingress:\n  - from") && both.text.contains("\n  egress:\n  - to"));
+    assert!(both.text.ends_with("protocol: TCP"));
 }
 
 #[test]
