@@ -69,6 +69,14 @@ impl Running {
         until(text, || self.said.lock().unwrap().contains(text));
     }
 
+    /// Waits for the first line with this text.
+    #[track_caller]
+    pub(crate) fn line(&self, text: &str) -> String {
+        self.says(text);
+        let said = self.said.lock().unwrap();
+        said.lines().find(|line| line.contains(text)).unwrap().to_owned()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());

@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod captures;
 mod demo;
 mod layers;
 mod live;
