@@ -297,7 +297,7 @@ impl fmt::Display for Summary {
             )?;
         }
         for why in self.unfinished() {
-            writeln!(f, "  NOT DONE: {why}")?;
+            writeln!(f, "  NOT DONE: {}", visible(&why, 1_000))?;
         }
         match &self.root {
             Some(root) => writeln!(f, "  output: {}", visible(&root.display().to_string(), 1000)),

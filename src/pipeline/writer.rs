@@ -211,7 +211,7 @@ impl Writer {
             let observed = behind.and_then(|rules| rules.get(rule)).map(Vec::as_slice).unwrap_or_default();
             let connections: u64 = observed.iter().map(|(_, t)| t.connections.count()).sum();
             let packets: u64 = observed.iter().map(|(_, t)| t.packets()).sum();
-            let example = observed.iter().flat_map(|(_, t)| t.samples.values()).min();
+            let example = observed.iter().flat_map(|(_, t)| t.samples.iter().map(|(_, s)| s)).min();
             tracing::debug!(
                 %rule, id = %rule.id(policy), connections, packets,
                 example = example.map(|s| format!("{} → {}", s.source, s.destination)),
