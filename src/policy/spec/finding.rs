@@ -91,6 +91,10 @@ impl Path {
         Some(Self(rest.to_vec()))
     }
 
+    pub(in crate::policy) fn push(&mut self, step: Step) {
+        self.0.push(step);
+    }
+
     fn with(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);

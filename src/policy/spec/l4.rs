@@ -1,6 +1,6 @@
 //! Protocols, ports and ICMP types of a rule.
 
-use super::{L7, Listener, TlsContext};
+use super::{L7, Listener, TlsContext, Version};
 use crate::flow::IcmpFamily;
 
 /// What a rule says about layer 4.
@@ -107,6 +107,19 @@ pub enum IcmpMatch {
     Type(IcmpFamily, u16),
 }
 
+// === impl PortSpec ===
+
+impl PortSpec {
+    /// From a port and an `endPort` as the agent understands them: 0 is every port, an end that is not
+    /// above the port does not count.
+    pub(super) fn numbers(first: u16, end: u16) -> Self {
+        match (first, end) {
+            (0, 0 | u16::MAX) => Self::All,
+            (first, end) => Self::Range { first, last: end.max(first) },
+        }
+    }
+}
+
 // === impl Protocols ===
 
 impl Protocols {
@@ -159,6 +172,15 @@ impl IpProtocol {
             Self::Ipv6 => "IPV6",
             Self::Esp => "ESP",
             Self::Ah => "AH",
+        }
+    }
+
+    /// The first version whose agent knows it.
+    pub fn since(self) -> Version {
+        match self {
+            Self::Tcp | Self::Udp | Self::Sctp => Version::V1_16,
+            Self::Vrrp | Self::Igmp => Version::V1_19,
+            Self::Gre | Self::Ipip | Self::Ipv6 | Self::Esp | Self::Ah => Version::V1_20,
         }
     }
 

@@ -134,3 +134,28 @@ pub struct SecretRef {
     /// `name`.
     pub name: Box<str>,
 }
+
+// === impl L7 ===
+
+impl L7 {
+    /// Whether the agent counts it as layer 7 rules when it checks what may stand together; a parser
+    /// without rules does not count.
+    pub fn has_rules(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Http(_) | Self::Dns(_) | Self::Kafka(_) => true,
+            Self::Proxylib { rules, .. } => !rules.is_empty(),
+        }
+    }
+
+    /// The name of the parser; `None` when there is none.
+    pub fn parser(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Http(_) => Some("http"),
+            Self::Dns(_) => Some("dns"),
+            Self::Kafka(_) => Some("kafka"),
+            Self::Proxylib { parser, .. } => Some(parser),
+        }
+    }
+}

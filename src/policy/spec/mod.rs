@@ -1,6 +1,6 @@
 //! The sanitised model: what is left of a policy once Cilium's agent has decoded and sanitised it.
 //!
-//! `sanitise` does what the agent does with an object that the API server has stored: it ignores
+//! [`sanitise`] does what the agent does with an object that the API server has stored: it ignores
 //! fields that it does not know, decodes, refuses what `Parse` and `Sanitize` refuse, and normalises
 //! the rest. Whoever decides about connections needs nothing but these types; what the API server
 //! itself would refuse is the business of `policy::validate`.
@@ -12,12 +12,21 @@
 //! What one element of `ingress`, `egress`, `ingressDeny`, `egressDeny` matches is [`RuleSpec::peers`]
 //! **and** [`RuleSpec::l4`]. Every element counts for default deny, also one that matches nothing.
 
+mod decode_l4;
+mod decode_l7;
+mod decode_peers;
 mod finding;
+mod go_regexp;
+mod kubernetes;
 mod l4;
 mod l7;
 mod label;
+pub(super) mod node;
 mod options;
 mod peer;
+mod sanitise;
+mod selector;
+pub(super) mod syntax;
 
 pub use finding::{Finding, Mark, Path, Refusal, Step};
 pub use l4::{EndPort, IcmpMatch, IpProtocol, L4, PortMatch, PortRule, PortSpec, Protocols};
@@ -31,6 +40,8 @@ pub use peer::{
     CLUSTER_LABEL, CidrGroup, EndpointPeer, Entity, Fqdn, NAMESPACE_LABEL, NAMESPACE_LABELS_PREFIX,
     NamespaceAddition, NodePeer, PeerSpec, Peers, ServicePeer,
 };
+pub use sanitise::{sanitise, sanitise_value};
+pub use selector::parse_key;
 
 /// One rule of a policy object: its `spec`, or one item of its `specs`. A Kubernetes NetworkPolicy is
 /// one of these too.

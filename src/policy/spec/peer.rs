@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::{LabelKey, LabelSelector, Requirement};
+use super::{LabelKey, LabelSelector, Requirement, Version};
 
 /// The other ends of a rule.
 #[derive(Debug, Clone, PartialEq)]
@@ -222,6 +222,11 @@ impl Entity {
             Self::None => "none",
             Self::KubeApiserver => "kube-apiserver",
         }
+    }
+
+    /// The first version whose agent knows it.
+    pub fn since(self) -> Version {
+        if self == Self::ClusterMesh { Version::V1_20 } else { Version::V1_16 }
     }
 
     /// From its word, which is read exactly.
