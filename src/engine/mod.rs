@@ -17,6 +17,7 @@ mod options;
 mod party;
 mod peer;
 mod prepared;
+pub mod question;
 mod selector;
 mod set;
 
@@ -26,3 +27,6 @@ pub use options::{AllowLocalhost, EnablePolicy, EngineOptions, NamedPort};
 pub use party::Party;
 pub use prepared::{Peer, Prepared};
 pub use set::Engine;
+
+#[cfg(test)]
+mod tests;
