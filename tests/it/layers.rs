@@ -20,7 +20,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store", &["flow", "merge", "names", "policy"]),
     ("demo", &["source"]),
     ("pipeline", &["aggregate", "build", "classify", "flow", "names", "policy", "source", "store", "text"]),
-    ("cli", &["classify", "demo", "flow", "names", "pipeline", "source", "store", "text"]),
+    (
+        "cli",
+        &["classify", "demo", "engine", "flow", "names", "pipeline", "policy", "source", "store", "text"],
+    ),
 ];
 
 /// Modules that are functions of their arguments: no runtime, no files, no clock, no log.
