@@ -11,6 +11,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("names", &["text"]),
     ("flow", &["names"]),
     ("policy", &["flow", "names", "text"]),
+    ("engine", &["flow", "policy", "text"]),
     ("source", &["flow", "names", "text"]),
     ("classify", &["flow", "text"]),
     ("aggregate", &["classify", "flow", "names", "policy", "text"]),
@@ -19,11 +20,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store", &["flow", "merge", "names", "policy"]),
     ("demo", &["source"]),
     ("pipeline", &["aggregate", "build", "classify", "flow", "names", "policy", "source", "store", "text"]),
-    ("cli", &["classify", "demo", "flow", "names", "pipeline", "source", "store", "text"]),
+    (
+        "cli",
+        &["classify", "demo", "engine", "flow", "names", "pipeline", "policy", "source", "store", "text"],
+    ),
 ];
 
 /// Modules that are functions of their arguments: no runtime, no files, no clock, no log.
-const PURE: &[&str] = &["text", "names", "flow", "policy", "classify", "aggregate", "build", "merge"];
+const PURE: &[&str] =
+    &["text", "names", "flow", "policy", "engine", "classify", "aggregate", "build", "merge"];
 
 /// What a pure module must not name.
 const IMPURE: &[&str] = &[
