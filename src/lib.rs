@@ -9,9 +9,9 @@
 //!
 //! ```text
 //!  Hubble Relay ─┐
-//!  capture file ─┼▶ source ─▶ classify ─▶ aggregate ─▶ build ─▶ merge ─▶ store ─▶ policies/<namespace>/<workload>.yaml
-//!  demo relay  ──┘     │          │            │          │        │        │
-//!                      └──────────┴────────────┴──────────┴────────┴────────┴──▶ counters ─▶ summary, exit code
+//!  capture file ─┼▶ source ─▶ classify ─▶ aggregate ─▶ screen ─▶ build ─▶ merge ─▶ store ─▶ policies/<namespace>/<workload>.yaml
+//!  demo relay  ──┘     │          │            │           │         │        │        │
+//!                      └──────────┴────────────┴───────────┴─────────┴────────┴────────┴──▶ counters ─▶ summary, exit code
 //! ```
 //!
 //! | module | holds | pure |
@@ -23,6 +23,7 @@
 //! | [`source`] | a relay's stream and captures, decoded through one door | no |
 //! | [`classify`] | what a flow means: a need, another kind of drop, nothing; the user's filters | yes |
 //! | [`aggregate`] | observations, tallies, ledgers that join in any order, windows | yes |
+//! | [`screen`] | what existing policies say about an observation; nothing unconfirmed is written | yes |
 //! | [`build`] | observations → rules: selectors, peers, ports | yes |
 //! | [`merge`] | rules joined into an existing file, at node level | yes |
 //! | [`store`] | the output directory: index, names, lock, atomic files | no |
@@ -47,6 +48,8 @@ pub mod classify;
 pub mod aggregate;
 
 pub mod build;
+
+pub mod screen;
 
 pub mod merge;
 

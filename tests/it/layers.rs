@@ -16,10 +16,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("classify", &["flow", "text"]),
     ("aggregate", &["classify", "flow", "names", "policy", "text"]),
     ("build", &["aggregate", "classify", "flow", "policy"]),
+    ("screen", &["aggregate", "build", "engine", "flow", "names", "policy", "text"]),
     ("merge", &["flow", "names", "policy", "text"]),
     ("store", &["flow", "merge", "names", "policy"]),
     ("demo", &["source"]),
-    ("pipeline", &["aggregate", "build", "classify", "flow", "names", "policy", "source", "store", "text"]),
+    (
+        "pipeline",
+        &["aggregate", "build", "classify", "flow", "names", "policy", "screen", "source", "store", "text"],
+    ),
     (
         "cli",
         &["classify", "demo", "engine", "flow", "names", "pipeline", "policy", "source", "store", "text"],
@@ -28,7 +32,7 @@ const EDGES: &[(&str, &[&str])] = &[
 
 /// Modules that are functions of their arguments: no runtime, no files, no clock, no log.
 const PURE: &[&str] =
-    &["text", "names", "flow", "policy", "engine", "classify", "aggregate", "build", "merge"];
+    &["text", "names", "flow", "policy", "engine", "classify", "aggregate", "build", "screen", "merge"];
 
 /// What a pure module must not name.
 const IMPURE: &[&str] = &[

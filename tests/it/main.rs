@@ -16,5 +16,6 @@ mod live;
 mod peers;
 mod recorded;
 mod replay;
+mod screen;
 mod support;
 mod testbed;
