@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`names`], [`text`] | names that are safe in a path; text that is safe on a terminal |
 //! | [`flow`] | what Hubble saw |
-//! | [`policy`] | rules, documents, and the canonical form that is written |
+//! | [`policy`] | rules, documents, what Cilium makes of them and says to them, and the canonical form that is written |
 //! | [`source`] | the wire: generated types |
 
 pub mod aggregate;

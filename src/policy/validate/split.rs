@@ -7,7 +7,8 @@ pub(super) struct Part<'a> {
     pub(super) text: &'a str,
     /// How many lines stand before it.
     pub(super) lines: u32,
-    /// Before it stands `...`, or a separator with something behind `---`: kubectl does not see it.
+    /// Before it stands `...`, or a separator with more than a comment behind `---`: kubectl does not
+    /// read it.
     pub(super) hidden: bool,
 }
 
@@ -31,7 +32,7 @@ pub(super) fn split(text: &str) -> Vec<Part<'_>> {
             // What stands behind `--- ` belongs to the next document, a comment included.
             let inline = !rest.trim().is_empty() && line.starts_with("---");
             // kubectl stops at `...` and reads on behind the next `---`.
-            hidden = inline || line.starts_with("...");
+            hidden = (inline && !comment) || line.starts_with("...");
             if inline && !comment {
                 // Keep the columns: the document begins with the separator's line.
                 (start, lines) = (position, number - 1);
@@ -77,7 +78,7 @@ mod tests {
         check("a: 1\n---\nb: 2\n", &[("a: 1", 0, false), ("b: 2", 2, false)]);
         check("a: 1\r\n---\r\nb: 2\r\n", &[("a: 1", 0, false), ("b: 2", 2, false)]);
         check("---\na: 1\n...\n---\n\n# c\n---\nb: 2", &[("a: 1", 1, false), ("b: 2", 7, false)]);
-        check("a: 1\n--- # x\nb: 2\n", &[("a: 1", 0, false), ("b: 2", 2, true)]);
+        check("a: 1\n--- # x\nb: 2\n", &[("a: 1", 0, false), ("b: 2", 2, false)]);
         check("a: 1\n--- {b: 2}\n", &[("a: 1", 0, false), ("--- {b: 2}", 1, true)]);
         check("%YAML 1.2\n---\na: 1\n", &[("a: 1", 2, false)]);
         check("a: |\n  ---\n  x\n----\n", &[("a: |\n  ---\n  x\n----", 0, false)]);

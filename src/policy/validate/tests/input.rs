@@ -96,8 +96,11 @@ fn bytes_that_are_no_text() {
 
 #[test]
 fn what_kubectl_does_not_see() {
-    let text = format!("{}--- # second\n{}", policy(OK), policy(OK));
-    check(&text, &Options::default(), &["warning "]);
+    let options = Options::default();
+    check(&format!("{}--- # second\n{}", policy(OK), policy(OK)), &options, &[]);
+    check(&format!("{}...\n{}", policy(OK), policy(OK)), &options, &["warning "]);
+    let inline = "--- {apiVersion: v1, kind: Service}\n";
+    check(&format!("{}{inline}", policy(OK)), &options, &["warning "]);
 }
 
 /// Runs it and expects it to end soon, whatever it says.
