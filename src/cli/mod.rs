@@ -8,6 +8,7 @@ mod logging;
 mod output;
 mod replay;
 mod settings;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
             Command::Generate(args) => generate::run(args, log).await,
             Command::Replay(args) => replay::run(args, log).await,
             Command::Demo(args) => demo::run(args, log).await,
+            Command::Validate(args) => validate::run(&args),
             Command::Dev(args) => dev::run(args).await,
         }
     });

@@ -19,3 +19,4 @@ mod replay;
 mod screen;
 mod support;
 mod testbed;
+mod validate;
