@@ -11,6 +11,7 @@
 mod bad_input;
 mod captures;
 mod demo;
+mod judge;
 mod layers;
 mod live;
 mod peers;
