@@ -5,8 +5,9 @@
 //! versions 1.16 to 1.20. What they accept is accepted here and the other way round: the test suite
 //! compares with Cilium's own code. Unlike them, it names everything that is wrong, not the first thing.
 //!
-//! Known differences: the YAML reader refuses some indentation inside of quoted texts that Go takes; and
-//! what stands behind `...` is read, while kubectl stops there (a warning says so).
+//! Known differences: the YAML reader refuses some indentation inside of quoted texts that Go takes, and
+//! takes a tab behind the spaces of an indentation, which Go refuses; what stands behind `...` is read,
+//! while kubectl stops there (a warning says so).
 //!
 //! Not covered: what depends on other objects of the cluster (services, CIDR groups, secrets, other
 //! policies for the same pods), and `status`.
