@@ -5,8 +5,8 @@
 //! versions 1.16 to 1.20. What they accept is accepted here and the other way round: the test suite
 //! compares with Cilium's own code. Unlike them, it names everything that is wrong, not the first thing.
 //!
-//! Known differences: the YAML reader refuses some indentation inside of quoted texts that Go takes; and
-//! what stands behind `...` is read, while kubectl stops there (a warning says so).
+//! Known differences: the YAML reader refuses some indentation inside of quoted texts and of `{}` and `[]`
+//! that Go takes; what stands behind `...` is read, while kubectl stops there (a warning says so).
 //!
 //! Not covered: what depends on other objects of the cluster (services, CIDR groups, secrets, other
 //! policies for the same pods), and `status`.
@@ -17,6 +17,7 @@ mod kubernetes;
 mod positions;
 mod schema;
 mod split;
+mod tabs;
 mod warnings;
 
 use std::collections::HashMap;
@@ -73,7 +74,7 @@ pub fn check(text: &str, options: &Options) -> Vec<Checked> {
     let mut out = Vec::new();
     let mut index = 0;
     for part in split::split(text) {
-        if let Some(checked) = control_character(index, &part) {
+        if let Some(checked) = character(index, &part) {
             out.push(checked);
             index += 1;
             continue;
@@ -247,16 +248,18 @@ fn placeholder(value: &Value) -> Option<String> {
     }
 }
 
-/// Characters that may not stand in YAML, and that Go refuses.
-fn control_character(index: usize, part: &split::Part<'_>) -> Option<Checked> {
+/// Characters that Go refuses in YAML, or at their place in it.
+fn character(index: usize, part: &split::Part<'_>) -> Option<Checked> {
     let fits = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..);
-    let (at, c) = part.text.char_indices().find(|(_, c)| !fits(*c))?;
+    let (at, what) = match part.text.char_indices().find(|(_, c)| !fits(*c)) {
+        Some((at, c)) => (at, format!("the character U+{:04X} may not stand there", u32::from(c))),
+        None => (tabs::find(part.text)?, "a tab stands where indentation wants spaces".into()),
+    };
     let before = part.text.get(..at).unwrap_or_default();
     let (lines, line) = (before.matches('\n').count(), before.rsplit('\n').next().unwrap_or_default());
     let number = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
     let mark = Mark { line: part.lines + number(lines), column: number(line.chars().count()) };
-    let message = format!("cannot be read as YAML: the character U+{:04X} may not stand there", u32::from(c));
-    Some(refused(index, Some(mark), message))
+    Some(refused(index, Some(mark), format!("cannot be read as YAML: {what}")))
 }
 
 fn refused(index: usize, mark: Option<Mark>, message: String) -> Checked {
