@@ -12,6 +12,7 @@ mod bad_input;
 mod captures;
 mod demo;
 mod judge;
+mod judged_policies;
 mod layers;
 mod live;
 mod peers;
