@@ -11,6 +11,7 @@
 mod bad_input;
 mod captures;
 mod demo;
+mod join;
 mod judge;
 mod judged_policies;
 mod layers;
