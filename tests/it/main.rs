@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod captures;
+mod conformance;
 mod demo;
 mod join;
 mod judge;
