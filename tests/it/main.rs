@@ -12,6 +12,7 @@ mod bad_input;
 mod captures;
 mod conformance;
 mod demo;
+mod disk;
 mod join;
 mod judge;
 mod judged_policies;
