@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args as Group, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 /// Turns the dropped flows of a Cilium cluster into the CiliumNetworkPolicy files that would have
 /// allowed exactly them.
@@ -80,14 +81,43 @@ Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal end
 
 #[derive(Debug, Group)]
 pub(super) struct GenerateArgs {
-    /// Address of the Hubble Relay
-    #[arg(long, env = "CPG_SERVER", value_name = "HOST:PORT")]
-    pub(super) server: String,
+    #[command(flatten)]
+    pub(super) reach: ReachArgs,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+/// The way to the relay. `HUBBLE_SERVER`, `HUBBLE_TLS` and so on, as the Hubble CLI knows them, count
+/// where neither the flag nor the `CPG_` variable is given.
+#[derive(Debug, Group)]
+#[command(next_help_heading = "The way to the relay")]
+pub(super) struct ReachArgs {
+    /// Address of the Hubble Relay: host:port, tls://host:port or unix:///path
+    #[arg(long, env = "CPG_SERVER", value_name = "ADDRESS")]
+    pub(super) server: Option<String>,
     /// How long connecting may take
     #[arg(long, env = "CPG_TIMEOUT", value_name = "DURATION", default_value = "10s")]
     pub(super) timeout: String,
-    #[command(flatten)]
-    pub(super) run: RunArgs,
+    /// Talk TLS to the relay
+    #[arg(long, env = "CPG_TLS", value_name = "BOOL", value_parser = FalseyValueParser::new(),
+          num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub(super) tls: bool,
+    /// CAs that may have signed the relay's certificate, PEM (repeatable; default: those of the system)
+    #[arg(long, env = "CPG_TLS_CA_CERT_FILES", value_name = "FILE", value_delimiter = ',')]
+    pub(super) tls_ca_cert_files: Vec<PathBuf>,
+    /// Certificate that cpg shows to the relay, PEM
+    #[arg(long, env = "CPG_TLS_CLIENT_CERT_FILE", value_name = "FILE")]
+    pub(super) tls_client_cert_file: Option<PathBuf>,
+    /// Key of that certificate, PEM
+    #[arg(long, env = "CPG_TLS_CLIENT_KEY_FILE", value_name = "FILE")]
+    pub(super) tls_client_key_file: Option<PathBuf>,
+    /// Name that must stand in the relay's certificate (default: the host of --server)
+    #[arg(long, env = "CPG_TLS_SERVER_NAME", value_name = "NAME")]
+    pub(super) tls_server_name: Option<String>,
+    /// Do not check who answers; encryption without knowing with whom
+    #[arg(long, env = "CPG_TLS_ALLOW_INSECURE", value_name = "BOOL", value_parser = FalseyValueParser::new(),
+          num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub(super) tls_allow_insecure: bool,
 }
 
 #[derive(Debug, Group)]
@@ -192,10 +222,131 @@ pub(super) struct Usage {
     pub(super) is_mistake: bool,
 }
 
+/// What a setting may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Switch,
+    One,
+    Many,
+}
+
+/// One setting, as its flag declares it.
+#[derive(Debug, Clone)]
+pub(super) struct Setting {
+    /// The flag without its dashes.
+    pub(super) key: String,
+    pub(super) kind: Kind,
+    #[allow(dead_code, reason = "for `cpg config`")]
+    pub(super) default: Vec<String>,
+}
+
+/// Where the value of a setting comes from, the strongest last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(dead_code, reason = "for `cpg config`")]
+pub(super) enum Place {
+    Default,
+    ConfigFile,
+    HubbleConfig,
+    HubbleVariable,
+    Variable,
+    Flag,
+}
+
+/// A value that stands below flag and `CPG_` variable: it takes the place of the default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Layer {
+    pub(super) key: String,
+    pub(super) values: Vec<String>,
+    pub(super) place: Place,
+}
+
+/// Which place each setting of this command line came from.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Places(std::collections::BTreeMap<String, (Place, Vec<String>)>);
+
+// === impl Command ===
+
+impl Command {
+    /// Whether it follows or reads flows, so that the layers below the flags count for it.
+    pub(super) fn is_a_run(&self) -> bool {
+        matches!(self, Self::Generate(_) | Self::Replay(_))
+    }
+}
+
+// === impl Places ===
+
+#[allow(dead_code, reason = "for `cpg config`")]
+impl Places {
+    /// Where this setting came from.
+    pub(super) fn of(&self, key: &str) -> Place {
+        self.0.get(key).map_or(Place::Default, |(place, _)| *place)
+    }
+
+    /// Every setting, with its value as it was written.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, Place, &[String])> {
+        self.0.iter().map(|(key, (place, values))| (key.as_str(), *place, values.as_slice()))
+    }
+}
+
+/// The settings that a command has, global ones too.
+pub(super) fn settings_of(command: &str) -> Vec<Setting> {
+    let root = Args::command();
+    let own = root.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
+    root.get_arguments()
+        .chain(own)
+        .filter(|arg| arg.get_env().is_some())
+        .filter_map(|arg| {
+            let kind = match arg.get_action() {
+                clap::ArgAction::Append => Kind::Many,
+                _ if arg.get_value_parser().type_id() == std::any::TypeId::of::<bool>() => Kind::Switch,
+                _ => Kind::One,
+            };
+            let default = arg.get_default_values().iter().map(|v| v.to_string_lossy().into_owned()).collect();
+            Some(Setting { key: arg.get_long()?.to_owned(), kind, default })
+        })
+        .collect()
+}
+
 impl Args {
-    /// Parses the process's own arguments.
-    pub(super) fn read() -> Result<Self, Usage> {
-        Self::try_parse().map_err(|e| Usage { text: e.render().to_string(), is_mistake: e.use_stderr() })
+    /// Parses the process's own arguments, over these layers.
+    pub(super) fn read(layers: &[Layer]) -> Result<(Self, Places), Usage> {
+        Self::parse_from_all(std::env::args_os(), layers)
+    }
+
+    /// Parses this command line, over these layers. Layers that no flag of the command knows are left out.
+    pub(super) fn parse_from_all(
+        line: impl IntoIterator<Item = std::ffi::OsString>,
+        layers: &[Layer],
+    ) -> Result<(Self, Places), Usage> {
+        let mut command = Self::command();
+        for layer in layers {
+            let id = layer.key.replace('-', "_");
+            let under = |mut command: clap::Command| {
+                if command.get_arguments().any(|arg| arg.get_id() == id.as_str()) {
+                    command = command.mut_arg(&id, |arg| arg.default_values(layer.values.clone()));
+                }
+                command
+            };
+            command = under(command).mut_subcommand("generate", under).mut_subcommand("replay", under);
+        }
+        let usage = |e: clap::Error| Usage { text: e.render().to_string(), is_mistake: e.use_stderr() };
+        let matches = command.try_get_matches_from(line).map_err(usage)?;
+        let args = Self::from_arg_matches(&matches).map_err(usage)?;
+        let mut places = Places::default();
+        if let Some((name, own)) = matches.subcommand() {
+            for setting in settings_of(name) {
+                let id = setting.key.replace('-', "_");
+                let place = match own.value_source(&id) {
+                    Some(ValueSource::CommandLine) => Place::Flag,
+                    Some(ValueSource::EnvVariable) => Place::Variable,
+                    _ => layers.iter().find(|l| l.key == setting.key).map_or(Place::Default, |l| l.place),
+                };
+                let values = own.get_raw(&id).into_iter().flatten();
+                let values = values.map(|v| v.to_string_lossy().into_owned()).collect();
+                places.0.insert(setting.key, (place, values));
+            }
+        }
+        Ok((args, places))
     }
 
     /// The form of the log: `--json` of a command counts too.

@@ -15,14 +15,14 @@ use crate::demo::in_words;
 use crate::support::{Line, Ran, cpg, denied, pod, rules, tree};
 
 /// A relay in this process, until it is dropped.
-struct Serving {
-    relay: DemoRelay,
-    address: String,
+pub(crate) struct Serving {
+    pub(crate) relay: DemoRelay,
+    pub(crate) address: String,
     /// Ends the relay when it goes.
     _runtime: Runtime,
 }
 
-fn serving(relay: DemoRelay) -> Serving {
+pub(crate) fn serving(relay: DemoRelay) -> Serving {
     let runtime = Runtime::new().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -31,7 +31,7 @@ fn serving(relay: DemoRelay) -> Serving {
 }
 
 /// A script that sends these flows.
-fn sends(lines: &[Line]) -> Script {
+pub(crate) fn sends(lines: &[Line]) -> Script {
     Script::of(lines.iter().map(|line| from_json::response(&line.0.to_string()).expect("a flow")))
 }
 
@@ -107,11 +107,11 @@ pub(crate) fn until(what: &str, so: impl Fn() -> bool) {
     }
 }
 
-fn policies(dir: &Path) -> Vec<String> {
+pub(crate) fn policies(dir: &Path) -> Vec<String> {
     rules(&tree(&dir.join("policies")))
 }
 
-const ONE: &str = "shop/app=web egress to app=api TCP/80";
+pub(crate) const ONE: &str = "shop/app=web egress to app=api TCP/80";
 
 #[test]
 fn a_story_over_the_wire_becomes_its_needs() {
@@ -134,7 +134,7 @@ fn a_story_over_the_wire_becomes_its_needs() {
 }
 
 /// The rules that are on disk at this moment; files are whole at any time.
-fn rules_or_none(dir: &Path) -> Option<Vec<String>> {
+pub(crate) fn rules_or_none(dir: &Path) -> Option<Vec<String>> {
     let files = tree(&dir.join("policies"));
     Some(rules(
         &files.into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "yaml")).collect(),

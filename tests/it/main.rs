@@ -18,3 +18,4 @@ mod recorded;
 mod replay;
 mod support;
 mod testbed;
+mod tls;
