@@ -19,7 +19,8 @@ pub(super) struct Args {
 
 const EXAMPLES: &str = "Examples:
   cpg demo                                       watch it work, no cluster needed
-  cpg generate --server localhost:4245 -n shop   follow a Hubble Relay, write policies/shop/*.yaml
+  cpg generate -n shop                           follow the Hubble Relay of your kubeconfig's cluster
+  cpg generate --server localhost:4245 -n shop   the same at an address; both write policies/shop/*.yaml
   cpg replay drops.jsonl.gz                      the same from a capture (hubble observe -o jsonpb)
   hubble observe -f -o jsonpb | cpg replay -     from a pipe
 
@@ -52,13 +53,14 @@ pub(super) enum Command {
     #[command(
         args_override_self = true,
         after_help = "Examples:
-  cpg generate --server localhost:4245                 all namespaces, into ./policies
+  cpg generate                                         all namespaces, into ./policies
+  cpg generate --context prod -n shop                  another cluster of the kubeconfig
   cpg generate --server relay:4245 -n shop -n pay -o gitops/policies
   timeout --preserve-status 300 cpg generate --server relay:4245 --fail-on-infra-drops
 
 Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal ends it at once."
     )]
-    Generate(GenerateArgs),
+    Generate(Box<GenerateArgs>),
     /// Read captures (hubble observe -o jsonpb) and write the policy files for them
     #[command(
         args_override_self = true,
@@ -92,12 +94,28 @@ pub(super) struct GenerateArgs {
 #[derive(Debug, Group)]
 #[command(next_help_heading = "The way to the relay")]
 pub(super) struct ReachArgs {
-    /// Address of the Hubble Relay: host:port, tls://host:port or unix:///path
+    /// Address of the Hubble Relay: host:port, tls://host:port or unix:///path (default: found through the
+    /// kubeconfig, and reached by a port-forward that cpg makes itself)
     #[arg(long, env = "CPG_SERVER", value_name = "ADDRESS")]
     pub(super) server: Option<String>,
     /// How long connecting may take
     #[arg(long, env = "CPG_TIMEOUT", value_name = "DURATION", default_value = "10s")]
     pub(super) timeout: String,
+    /// Kubeconfig of the cluster (default: KUBECONFIG, then ~/.kube/config, then the pod's service account)
+    #[arg(long, env = "CPG_KUBECONFIG", value_name = "FILE")]
+    pub(super) kubeconfig: Option<std::ffi::OsString>,
+    /// Context in the kubeconfig (default: the current one)
+    #[arg(long, env = "CPG_CONTEXT", value_name = "NAME")]
+    pub(super) context: Option<String>,
+    /// Namespace of Cilium and of the relay's Service
+    #[arg(long, env = "CPG_KUBE_NAMESPACE", value_name = "NAME", default_value = "kube-system")]
+    pub(super) kube_namespace: String,
+    /// Service of the relay
+    #[arg(long, env = "CPG_RELAY_SERVICE", value_name = "NAME", default_value = "hubble-relay")]
+    pub(super) relay_service: String,
+    /// Port of the relay in its pod (default: where the Service leads)
+    #[arg(long, env = "CPG_RELAY_PORT", value_name = "PORT")]
+    pub(super) relay_port: Option<String>,
     /// Talk TLS to the relay
     #[arg(long, env = "CPG_TLS", value_name = "BOOL", value_parser = FalseyValueParser::new(),
           num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
@@ -111,7 +129,8 @@ pub(super) struct ReachArgs {
     /// Key of that certificate, PEM
     #[arg(long, env = "CPG_TLS_CLIENT_KEY_FILE", value_name = "FILE")]
     pub(super) tls_client_key_file: Option<PathBuf>,
-    /// Name that must stand in the relay's certificate (default: the host of --server)
+    /// Name that must stand in the relay's certificate (default: the host of --server, and without --server
+    /// instance.hubble-relay.cilium.io, as Cilium's chart makes it)
     #[arg(long, env = "CPG_TLS_SERVER_NAME", value_name = "NAME")]
     pub(super) tls_server_name: Option<String>,
     /// Do not check who answers; encryption without knowing with whom

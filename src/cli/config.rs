@@ -12,6 +12,9 @@ const OF_HUBBLE: &[(&str, &str)] = &[
     ("tls-client-key-file", "tls-client-key-file"),
     ("tls-server-name", "tls-server-name"),
     ("tls-allow-insecure", "tls-allow-insecure"),
+    ("kubeconfig", "kubeconfig"),
+    ("context", "kube-context"),
+    ("kube-namespace", "kube-namespace"),
 ];
 
 /// The layers of this process, each setting once.

@@ -7,8 +7,8 @@ use super::logging::Log;
 use super::{output, settings};
 use crate::pipeline::{Live, Summary};
 
-pub(super) async fn run(args: GenerateArgs, _places: &Places, log: Log) -> ExitCode {
-    let settings = match settings::Generate::new(args) {
+pub(super) async fn run(args: GenerateArgs, places: &Places, log: Log) -> ExitCode {
+    let settings = match settings::Generate::new(args, places) {
         Ok(settings) => settings,
         Err(mistakes) => return output::mistakes(&mistakes),
     };
@@ -20,7 +20,8 @@ pub(super) async fn run(args: GenerateArgs, _places: &Places, log: Log) -> ExitC
 }
 
 async fn follow(settings: settings::Generate) -> anyhow::Result<Summary> {
-    let settings::Generate { connector, run } = settings;
+    let settings::Generate { reach, run } = settings;
+    let connector = reach.connector;
     let stop = settings::stop()?;
     let keeper = run.keeper()?;
     if let Some(warning) = connector.warning() {

@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match args.command {
-            Command::Generate(args) => generate::run(args, &places, log).await,
+            Command::Generate(args) => generate::run(*args, &places, log).await,
             Command::Replay(args) => replay::run(args, log).await,
             Command::Demo(args) => demo::run(args, log).await,
             Command::Dev(args) => dev::run(args).await,

@@ -1,36 +1,98 @@
 //! The way to the relay: what was typed, checked, becomes a connector.
 
-use super::args::ReachArgs;
+use super::args::{Place, Places, ReachArgs};
 use super::settings::{Mistakes, duration, keep};
-use crate::source::relay::{Address, Connector, Direct, TlsOptions, Way as _};
+use crate::kube::{Access, RelayService, Target};
+use crate::names::Namespace;
+use crate::source::relay::{Address, Connector, Direct, TlsOptions, Way};
+use crate::text::visible;
 
-/// The connector that was asked for; every mistake is told.
-pub(super) fn connector(args: ReachArgs, mistakes: &mut Mistakes) -> Option<Connector> {
+/// How the relay is reached.
+#[derive(Debug)]
+pub(super) struct Reach {
+    pub(super) connector: Connector,
+    /// The cluster, when it is reached through its API server.
+    #[allow(dead_code, reason = "for the preflight")]
+    pub(super) cluster: Option<RelayService>,
+}
+
+/// What was asked for, or every mistake in it.
+pub(super) fn reach(mut args: ReachArgs, places: &Places, mistakes: &mut Mistakes) -> Option<Reach> {
     let before = mistakes.len();
+    // k9s gives what it does not have as an empty text.
+    args.context = args.context.filter(|context| !context.is_empty());
+    args.kubeconfig = args.kubeconfig.filter(|path| !path.is_empty());
     let timeout = keep(duration("--timeout", &args.timeout), mistakes);
-    let server = match &args.server {
-        Some(server) => keep(Address::parse(server).map_err(|e| format!("--server: {e}")), mistakes),
-        None => {
-            mistakes.push("--server is missing: give the address of the Hubble Relay".into());
-            None
-        }
+    let server = match server_that_counts(&args, places, mistakes) {
+        Some(server) => Some(keep(Address::parse(server).map_err(|e| format!("--server: {e}")), mistakes)?),
+        None => None,
     };
     let scheme = server.as_ref().is_some_and(|(_, tls)| *tls);
-    let tls = tls(args, scheme, mistakes);
-    let ((address, _), timeout) = (server?, timeout?);
-    let way = Direct::new(address);
-    if let Some(tls) = &tls
-        && let Err(e) = tls.check(way.server_name().as_deref())
-    {
-        mistakes.push(e.to_string());
+    let tls = tls(&args, scheme, mistakes);
+    let target = target(&args, tls.is_some(), mistakes);
+    let check = |way: &dyn Way, mistakes: &mut Mistakes| {
+        if let Some(Err(e)) = tls.as_ref().map(|tls| tls.check(way.server_name().as_deref())) {
+            mistakes.push(e.to_string());
+        }
+    };
+    let (connector, cluster) = match server {
+        Some((address, _)) => {
+            let way = Direct::new(address);
+            check(&way, mistakes);
+            (Connector::new(way, tls, timeout?), None)
+        }
+        None => {
+            let access = Access { kubeconfig: args.kubeconfig.map(Into::into), context: args.context };
+            let way = RelayService::new(access, target?);
+            check(&way, mistakes);
+            (Connector::new(way.clone(), tls, timeout?), Some(way))
+        }
+    };
+    (mistakes.len() == before).then_some(Reach { connector, cluster })
+}
+
+/// The address, unless a cluster was named in a stronger place: `--context prod` wins over
+/// HUBBLE_SERVER, and both as flags contradict each other.
+fn server_that_counts<'a>(args: &'a ReachArgs, places: &Places, mistakes: &mut Mistakes) -> Option<&'a str> {
+    let server = args.server.as_deref()?;
+    let named = [("kubeconfig", args.kubeconfig.is_some()), ("context", args.context.is_some())];
+    let strongest = named.iter().filter(|(_, given)| *given).map(|(key, _)| (places.of(key), *key)).max();
+    match strongest {
+        Some((place, _)) if place > places.of("server") => None,
+        Some((Place::Flag, key)) => {
+            mistakes.push(format!(
+                "--server and --{key} contradict each other: one is an address, the other a cluster to \
+                 find the relay in"
+            ));
+            None
+        }
+        _ => Some(server),
     }
-    (mistakes.len() == before).then(|| Connector::new(way, tls, timeout))
+}
+
+/// The relay's Service.
+fn target(args: &ReachArgs, tls: bool, mistakes: &mut Mistakes) -> Option<Target> {
+    let before = mistakes.len();
+    let namespace = Namespace::parse(&args.kube_namespace)
+        .map_err(|e| format!("--kube-namespace {:?} {e}", visible(&args.kube_namespace, 80)));
+    let namespace = keep(namespace, mistakes);
+    // A Service is called like a namespace: a DNS label.
+    let service = Namespace::parse(&args.relay_service)
+        .map_err(|e| format!("--relay-service {:?} {e}", visible(&args.relay_service, 80)));
+    let service = keep(service, mistakes);
+    let port = args.relay_port.as_deref().map(|text| match text.parse::<u16>() {
+        Ok(port) if port != 0 => Ok(port),
+        _ => Err(format!("--relay-port {:?}: a number from 1 to 65535", visible(text, 40))),
+    });
+    let port = keep(port.transpose(), mistakes).flatten();
+    let target = Target { namespace: namespace?, service: service?.to_string(), port, tls };
+    (mistakes.len() == before).then_some(target)
 }
 
 /// The TLS that was asked for, by flag or by the scheme of the address.
-fn tls(args: ReachArgs, scheme: bool, mistakes: &mut Mistakes) -> Option<TlsOptions> {
+fn tls(args: &ReachArgs, scheme: bool, mistakes: &mut Mistakes) -> Option<TlsOptions> {
     let asked = args.tls || scheme;
-    let client = match (args.tls_client_cert_file, args.tls_client_key_file) {
+    let client = match (args.tls_client_cert_file.clone(), args.tls_client_key_file.clone()) {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
         (Some(_), None) => {
@@ -44,9 +106,9 @@ fn tls(args: ReachArgs, scheme: bool, mistakes: &mut Mistakes) -> Option<TlsOpti
         }
     };
     let options = TlsOptions {
-        ca_cert_files: args.tls_ca_cert_files,
+        ca_cert_files: args.tls_ca_cert_files.clone(),
         client,
-        server_name: args.tls_server_name,
+        server_name: args.tls_server_name.clone(),
         allow_insecure: args.tls_allow_insecure,
     };
     if !asked {

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{Args, GenerateArgs, ReplayArgs, RunArgs};
+use super::args::{Args, GenerateArgs, Places, ReplayArgs, RunArgs};
 use super::logging::Log;
-use super::reach;
+use super::reach::{Reach, reach};
 use crate::classify::{Filters, ProtocolFilter, parse_reason};
 use crate::flow::{Interest, Namespaces};
 use crate::names::Namespace;
 use crate::pipeline::{Keeper, LEDGER_CAPACITY, Stop, Writer, on_signals};
-use crate::source::relay::Connector;
 use crate::source::replay::Input;
 use crate::store::Store;
 use crate::text::visible;
@@ -25,7 +24,7 @@ pub(super) type Mistakes = Vec<String>;
 /// Settings of generate.
 #[derive(Debug)]
 pub(super) struct Generate {
-    pub(super) connector: Connector,
+    pub(super) reach: Reach,
     pub(super) run: Run,
 }
 
@@ -64,13 +63,13 @@ pub(super) fn log(args: &Args) -> Result<Log, Mistakes> {
 
 impl Generate {
     /// Checks everything, then tells all mistakes.
-    pub(super) fn new(args: GenerateArgs) -> Result<Self, Mistakes> {
-        let GenerateArgs { reach, run } = args;
+    pub(super) fn new(args: GenerateArgs, places: &Places) -> Result<Self, Mistakes> {
+        let GenerateArgs { reach: way, run } = args;
         let mut mistakes = Vec::new();
-        let connector = reach::connector(reach, &mut mistakes);
+        let reach = reach(way, places, &mut mistakes);
         let run = Run::new(run, &mut mistakes);
-        match (connector, run) {
-            (Some(connector), Some(run)) if mistakes.is_empty() => Ok(Self { connector, run }),
+        match (reach, run) {
+            (Some(reach), Some(run)) if mistakes.is_empty() => Ok(Self { reach, run }),
             _ => Err(mistakes),
         }
     }

@@ -11,6 +11,8 @@
 mod bad_input;
 mod captures;
 mod demo;
+mod fake_api;
+mod kube;
 mod layers;
 mod live;
 mod peers;

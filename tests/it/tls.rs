@@ -19,7 +19,7 @@ use crate::live::{ONE, Running, Serving, policies, rules_or_none, sends, serving
 use crate::support::{Ran, cpg, denied, run, write};
 
 /// The name in the certificate of Cilium's chart.
-const NAME: &str = "instance.hubble-relay.cilium.io";
+pub(crate) const NAME: &str = "instance.hubble-relay.cilium.io";
 
 /// A CA, and what it signs.
 pub(crate) struct Ca {
@@ -90,14 +90,14 @@ impl Pair {
 }
 
 /// Stands before a relay: ends TLS where it is told to, and notes the first byte of each connection.
-struct Front {
-    address: String,
+pub(crate) struct Front {
+    pub(crate) address: String,
     first: Arc<Mutex<Vec<u8>>>,
     _runtime: Runtime,
 }
 
 impl Front {
-    fn new(behind: &Serving, tls: Option<ServerConfig>) -> Self {
+    pub(crate) fn new(behind: &Serving, tls: Option<ServerConfig>) -> Self {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap().to_string();

@@ -224,16 +224,17 @@ impl Connector {
 
     fn dial_error(&self, error: &DialError) -> ConnectError {
         let remedy = error.remedy.clone().unwrap_or_else(|| self.way.advice());
+        let remedy = if remedy.is_empty() { remedy } else { format!(". {remedy}") };
         ConnectError {
             kind: ConnectErrorKind::Unreachable,
-            message: format!("no Hubble Relay at {self}: {}{}. {remedy}", error.what, self.hint()),
+            message: format!("no Hubble Relay at {self}: {}{}{remedy}", error.what, self.note()),
         }
     }
 
     fn unreachable(&self, why: &str) -> ConnectError {
         ConnectError {
             kind: ConnectErrorKind::Unreachable,
-            message: format!("no Hubble Relay at {self}: {why}{}. {}", self.hint(), self.way.advice()),
+            message: format!("no Hubble Relay at {self}: {why}{}. {}", self.note(), self.way.advice()),
         }
     }
 
@@ -243,17 +244,14 @@ impl Connector {
             message: format!(
                 "no Hubble Relay at {self}: {why}{}. Check host and port: the Service is called \
                  hubble-relay, its port is 80 or, with TLS, 443, and 4245 in the pod",
-                self.hint()
+                self.note()
             ),
         }
     }
 
-    /// What the way says of TLS, where that is not what was asked for.
-    fn hint(&self) -> String {
-        match self.way.tls_hint() {
-            Some((hint, speaks)) if speaks != self.tls.is_some() => format!("; {hint}"),
-            _ => String::new(),
-        }
+    /// What was seen on the way.
+    fn note(&self) -> String {
+        self.way.note(self.tls.is_some()).map(|note| format!("; {note}")).unwrap_or_default()
     }
 }
 

@@ -43,8 +43,10 @@ pub trait Way: fmt::Debug + Send + Sync {
     /// What to check when no relay is found there: a sentence.
     fn advice(&self) -> String;
 
-    /// Whether what was seen on the way says that the relay speaks TLS: a sentence and the answer.
-    fn tls_hint(&self) -> Option<(String, bool)> {
+    /// What was seen on the way that may explain why no relay answers, when it is spoken to with TLS or
+    /// without.
+    fn note(&self, tls: bool) -> Option<String> {
+        let _ = tls;
         None
     }
 }
@@ -55,7 +57,8 @@ pub trait Way: fmt::Debug + Send + Sync {
 pub struct DialError {
     /// What was seen, safe to print.
     pub what: String,
-    /// What to do about it: a sentence; `None`: what the way advises in general.
+    /// What to do about it: a sentence, empty when `what` has it; `None`: what the way advises in
+    /// general.
     pub remedy: Option<String>,
     /// Another try may well succeed a moment later.
     pub transient: bool,
