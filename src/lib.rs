@@ -9,9 +9,9 @@
 //!
 //! ```text
 //!  Hubble Relay ─┐
-//!  capture file ─┼▶ source ─▶ classify ─▶ aggregate ─▶ build ─▶ merge ─▶ store ─▶ policies/<namespace>/<workload>.yaml
-//!  demo relay  ──┘     │          │            │          │        │        │
-//!                      └──────────┴────────────┴──────────┴────────┴────────┴──▶ counters ─▶ summary, exit code
+//!  capture file ─┼▶ source ─▶ classify ─▶ aggregate ─▶ screen ─▶ build ─▶ merge ─▶ store ─▶ policies/<namespace>/<workload>.yaml
+//!  demo relay  ──┘     │          │            │           │         │        │        │
+//!                      └──────────┴────────────┴───────────┴─────────┴────────┴────────┴──▶ counters ─▶ summary, exit code
 //! ```
 //!
 //! | module | holds | pure |
@@ -19,9 +19,11 @@
 //! | [`text`], [`names`] | text that is safe on a terminal; names that are safe in a path | yes |
 //! | [`flow`] | what Hubble saw, whatever wire it came over | yes |
 //! | [`policy`] | rules, documents as they stand in files, the canonical form that is written | yes |
+//! | [`engine`] | what Cilium's agent would decide about a connection, and because of which rules | yes |
 //! | [`source`] | a relay's stream and captures, decoded through one door | no |
 //! | [`classify`] | what a flow means: a need, another kind of drop, nothing; the user's filters | yes |
 //! | [`aggregate`] | observations, tallies, ledgers that join in any order, windows | yes |
+//! | [`screen`] | what existing policies say about an observation; nothing unconfirmed is written | yes |
 //! | [`build`] | observations → rules: selectors, peers, ports | yes |
 //! | [`merge`] | rules joined into an existing file, at node level | yes |
 //! | [`store`] | the output directory: index, names, lock, atomic files | no |
@@ -38,6 +40,8 @@ pub mod flow;
 
 pub mod policy;
 
+pub mod engine;
+
 pub mod source;
 
 pub mod classify;
@@ -45,6 +49,8 @@ pub mod classify;
 pub mod aggregate;
 
 pub mod build;
+
+pub mod screen;
 
 pub mod merge;
 

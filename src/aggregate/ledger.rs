@@ -9,7 +9,7 @@ use crate::classify::Proof;
 use crate::flow::{Connection, Flow};
 
 /// Verdicts remembered to judge observations that only drop events told; above it a fair sample.
-const VERDICTS: usize = 65_536;
+const VERDICTS: usize = 16_384;
 
 /// Observations of one window, of one thread, of one file, or of several of these joined.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,11 +1,9 @@
 //! Bounded sets that can be joined: both keep the smallest of what they saw, so the order in which
 //! things came, and through how many hands, makes no difference.
 
-use std::collections::BTreeSet;
-
-/// The `N` smallest of the hashes that were put in: exact below `N`, a fair sample above.
+/// The `N` smallest of the hashes that were put in, sorted: exact below `N`, a fair sample above.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Smallest<const N: usize>(BTreeSet<u64>);
+pub struct Smallest<const N: usize>(Vec<u64>);
 
 /// Hashes below a threshold that sinks by halves as the set fills: a sample of the same part of the
 /// hash space, whatever came when. Membership can only be asked for hashes below the threshold.
@@ -22,16 +20,12 @@ pub(super) struct Sampled {
 impl<const N: usize> Smallest<N> {
     /// Puts one hash in; says whether it is among the smallest.
     pub fn insert(&mut self, hash: u64) -> bool {
-        if self.0.len() >= N {
-            match self.0.last() {
-                Some(largest) if hash > *largest => return false,
-                Some(largest) if hash == *largest => return true,
-                _ => {}
-            }
+        if self.0.len() >= N && self.0.last().is_some_and(|largest| hash > *largest) {
+            return false;
         }
-        self.0.insert(hash);
-        if self.0.len() > N {
-            self.0.pop_last();
+        if let Err(place) = self.0.binary_search(&hash) {
+            self.0.insert(place, hash);
+            self.0.truncate(N);
         }
         true
     }
@@ -47,7 +41,7 @@ impl<const N: usize> Smallest<N> {
     /// smallest lie (standard error about `1/sqrt(N)`).
     pub fn count(&self) -> u64 {
         match self.0.last() {
-            Some(largest) if self.0.len() >= N => {
+            Some(largest) if !self.is_exact() => {
                 let density = (self.0.len() - 1) as f64 / (*largest as f64 / u64::MAX as f64);
                 density.round().max(self.0.len() as f64) as u64
             }

@@ -1,6 +1,6 @@
 //! What is kept of all the flows that made one observation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
@@ -32,8 +32,8 @@ pub struct Tally {
     pub nodes: BTreeSet<NodeName>,
     /// The different connections.
     pub connections: Smallest<CONNECTIONS>,
-    /// For the smallest connections the earliest flow of each.
-    pub samples: BTreeMap<Connection, Sample>,
+    /// For the smallest connections the earliest flow of each, by connection.
+    pub samples: Vec<(Connection, Sample)>,
     /// It stood in a closed window already, known from drop events only.
     pub(super) waited: bool,
     /// It was decided that it stands; it is here again because its file could not be written.
@@ -103,15 +103,13 @@ impl Tally {
         self.cut_nodes();
         self.connections.join(&connections);
         for (connection, sample) in samples {
-            match self.samples.get_mut(&connection) {
-                Some(known) if *known <= sample => {}
-                Some(known) => *known = sample,
-                None => {
-                    self.samples.insert(connection, sample);
-                }
+            match self.samples.binary_search_by_key(&connection, |(known, _)| *known) {
+                Ok(at) if self.samples[at].1 <= sample => {}
+                Ok(at) => self.samples[at].1 = sample,
+                Err(at) => self.samples.insert(at, (connection, sample)),
             }
         }
-        self.cut_samples();
+        self.samples.truncate(SAMPLES);
         self.waited |= waited;
         self.stands |= stands;
     }
@@ -119,33 +117,24 @@ impl Tally {
     /// Keeps the flow as a sample where its connection is among the smallest; builds the texts only
     /// then.
     fn sample(&mut self, connection: Connection, flow: &Flow) {
-        match self.samples.get_mut(&connection) {
-            Some(known) => {
-                let key = (flow.time, &flow.node, &flow.uuid);
-                if key < (known.time, &known.node, &known.uuid) {
+        match self.samples.binary_search_by_key(&connection, |(known, _)| *known) {
+            Ok(at) => {
+                let known = &mut self.samples[at].1;
+                if (flow.time, &flow.node, &flow.uuid) < (known.time, &known.node, &known.uuid) {
                     *known = Sample::of(flow);
                 }
             }
-            None => {
-                let full = self.samples.len() >= SAMPLES;
-                if full && self.samples.keys().next_back().is_some_and(|largest| connection > *largest) {
-                    return;
-                }
-                self.samples.insert(connection, Sample::of(flow));
-                self.cut_samples();
+            Err(at) if at < SAMPLES => {
+                self.samples.insert(at, (connection, Sample::of(flow)));
+                self.samples.truncate(SAMPLES);
             }
+            Err(_) => {}
         }
     }
 
     fn cut_nodes(&mut self) {
         while self.nodes.len() > NODES {
             self.nodes.pop_last();
-        }
-    }
-
-    fn cut_samples(&mut self) {
-        while self.samples.len() > SAMPLES {
-            self.samples.pop_last();
         }
     }
 }

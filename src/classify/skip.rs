@@ -71,6 +71,12 @@ skips! {
     NoUsableLabel "no_usable_label" "no label that outlives the pod: give the workload one (app.kubernetes.io/name), or use a CiliumClusterwideNetworkPolicy"
     /// Only drop events told it, and the verdict of the same connection says another direction.
     DirectionContradicted "direction_contradicted" "a drop event alone said so, and the policy verdict of the same connection says otherwise"
+    /// A policy of the directory allows it.
+    AlreadyAllowed "already_allowed" "a policy in the output directory allows it: not applied yet, or the drop was transient"
+    /// A deny rule of a policy of the directory decides it.
+    ExplicitDeny "explicit_deny" "a deny rule in the output directory decides it; no allow rule can win over it"
+    /// The engine did not confirm the rule.
+    Unconfirmed "unconfirmed" "a fault of cpg: the rule would not have allowed this flow and was not written; please report it"
     /// The table of observations is full.
     LedgerFull "ledger_full" "too many different observations in one window: narrow the run with --namespace"
 }

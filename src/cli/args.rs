@@ -202,6 +202,15 @@ pub(super) enum DevCommand {
     Capture(CaptureArgs),
     /// Serve flows as fast as the client reads, for measuring
     Load(LoadArgs),
+    /// Answer questions about policies, one JSON object a line, as the testbed's judge does
+    Decide(DecideArgs),
+}
+
+#[derive(Debug, Group)]
+pub(super) struct DecideArgs {
+    /// Version of Cilium: 1.16 to 1.20
+    #[arg(long = "cilium", value_name = "VERSION", default_value = "1.19")]
+    pub(super) version: String,
 }
 
 #[derive(Debug, Group)]

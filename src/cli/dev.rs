@@ -8,14 +8,17 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 
-use super::args::{CaptureArgs, DevArgs, DevCommand, LoadArgs};
+use super::args::{CaptureArgs, DecideArgs, DevArgs, DevCommand, LoadArgs};
 use super::{output, settings};
 use crate::demo::{DemoRelay, Load, capture, from_json, serve_load};
+use crate::engine::question::answer_line;
+use crate::policy::spec::Version;
 
 pub(super) async fn run(args: DevArgs) -> ExitCode {
     let done = match args.command {
         DevCommand::Capture(args) => write_capture(&args),
         DevCommand::Load(args) => load(args).await,
+        DevCommand::Decide(args) => decide(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,5 +57,21 @@ async fn load(args: LoadArgs) -> anyhow::Result<()> {
         async move { stop.stopped().await },
     )
     .await?;
+    Ok(())
+}
+
+/// Answers the questions on standard input, line by line.
+fn decide(args: &DecideArgs) -> anyhow::Result<()> {
+    let version = Version::parse(&args.version).with_context(|| format!("no version {:?}", args.version))?;
+    let mut out = std::io::stdout().lock();
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        if !line.is_empty() {
+            for answer in answer_line(&line, version) {
+                writeln!(out, "{answer}")?;
+            }
+            out.flush()?;
+        }
+    }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::args::Usage;
 use super::logging::Log;
 use crate::pipeline::{Exit, Summary};
+use crate::text::visible;
 
 /// A mistake of use, or help that was asked for.
 pub(super) fn usage(usage: &Usage) -> ExitCode {
@@ -28,7 +29,7 @@ pub(super) fn mistakes(mistakes: &[String]) -> ExitCode {
 
 /// The one error that ended the program.
 pub(super) fn failed(error: &anyhow::Error) -> ExitCode {
-    say(&format!("error: {error:#}"));
+    say(&format!("error: {}", visible(&format!("{error:#}"), 2_000)));
     incomplete()
 }
 

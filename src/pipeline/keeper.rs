@@ -14,8 +14,11 @@ use crate::aggregate::{Ledger, Settling};
 use crate::classify::{Filters, Skip};
 use crate::text;
 
-/// How long the last window may take to reach the disk.
-const LAST_WINDOW: Duration = Duration::from_secs(10);
+/// How long the last window may take to reach the disk after a signal: whoever sent it will not wait
+/// long.
+const AFTER_SIGNAL: Duration = Duration::from_secs(10);
+/// How long it may take at the end of the input, when nobody is in a hurry.
+const AFTER_INPUT: Duration = Duration::from_secs(600);
 /// Unhandled drops are told at most this often.
 const NOTICE_EVERY: Duration = Duration::from_secs(60);
 
@@ -106,7 +109,8 @@ impl Keeper {
                 }
             }
         };
-        let late = tokio::time::timeout(LAST_WINDOW, self.last_window(&folds)).await.is_err();
+        let patience = if matches!(end, FeedEnd::Stopped) { AFTER_SIGNAL } else { AFTER_INPUT };
+        let late = tokio::time::timeout(patience, self.last_window(&folds)).await.is_err();
         self.finish(end, late, started.elapsed())
     }
 

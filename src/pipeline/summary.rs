@@ -104,6 +104,10 @@ impl Summary {
                 }
             }
         }
+        if self.results.unconfirmed > 0 {
+            let rules = count(self.results.unconfirmed, "rule");
+            all.push(format!("{rules} would not have allowed the flows behind them and were not written: a fault of cpg, please report it"));
+        }
         all.extend(self.results.directory_error.clone());
         let failed: Vec<_> = self.results.policies.values().filter(|p| p.error.is_some()).collect();
         if let Some(first) = failed.first() {
@@ -149,6 +153,8 @@ impl Summary {
                 "unchanged": counts.unchanged, "failed": counts.failed,
             },
             "rules_added": self.results.rules_added,
+            "already_allowed": map(self.results.already_allowed.iter().map(|(k, n)| (k.clone(), *n)).collect()),
+            "denied_by": map(self.results.denied.iter().map(|(k, n)| (k.clone(), *n)).collect()),
             "conflicts": self.results.conflicts.len(),
             "unfinished": self.unfinished(),
             "elapsed_seconds": self.elapsed.as_secs_f64(),
@@ -235,6 +241,16 @@ impl Summary {
                 count(r.by_drop_only, "need")
             )?;
         }
+        some(f, r.already_allowed.iter(), |f, (rule, flows)| {
+            writeln!(f, "  {} already allowed by {rule}", count(*flows, "flow"))
+        })?;
+        some(f, r.denied.iter(), |f, (rule, flows)| {
+            writeln!(f, "  {} denied by {rule}", count(*flows, "flow"))
+        })?;
+        some(f, r.overlooked.iter(), |f, (path, why)| {
+            let path = visible(&path.display().to_string(), 300).into_owned();
+            writeln!(f, "  {path} {}: what it allows is not known", visible(why, 300))
+        })?;
         some(f, r.conflicts.iter(), |f, ((subject, rule), why)| {
             writeln!(f, "  conflict, not written: {subject}: {rule}: {why}")
         })?;
@@ -297,7 +313,7 @@ impl fmt::Display for Summary {
             )?;
         }
         for why in self.unfinished() {
-            writeln!(f, "  NOT DONE: {why}")?;
+            writeln!(f, "  NOT DONE: {}", visible(&why, 1_000))?;
         }
         match &self.root {
             Some(root) => writeln!(f, "  output: {}", visible(&root.display().to_string(), 1000)),

@@ -8,8 +8,11 @@ use crate::aggregate::{Ledger, ObservedPeer, Settling, Windows};
 use crate::build::{Observed, also_selected, build};
 use crate::classify::Skip;
 use crate::flow::Identity;
-use crate::policy::{Rule, Subject};
+use crate::names::PolicyName;
+use crate::policy::{Policy, Rule, Subject};
+use crate::screen::{Known, Screened, Source, Unconfirmed, confirm};
 use crate::store::{Addition, Applied, Outcome, Store};
+use crate::text::visible;
 
 /// Identities remembered to tell which selectors match more workloads than their own.
 const SEEN: usize = 20_000;
@@ -24,6 +27,8 @@ pub struct Writer {
     windows: Windows,
     results: Results,
     seen: BTreeSet<Arc<Identity>>,
+    /// What people wrote in the directory, and the revision it was read at.
+    known: (Option<u64>, Known),
 }
 
 /// What came of everything that was to be written.
@@ -37,6 +42,14 @@ pub struct Results {
     pub rules_present: u64,
     /// Rules that an existing rule contradicts, with the reason.
     pub conflicts: BTreeMap<(Subject, Rule), String>,
+    /// Rules of the directory that allow already what was dropped, with the flows.
+    pub already_allowed: BTreeMap<String, u64>,
+    /// Deny rules of the directory that decide what was dropped, with the flows.
+    pub denied: BTreeMap<String, u64>,
+    /// Rules that the engine did not confirm: a fault of cpg.
+    pub unconfirmed: u64,
+    /// Files of the directory that may hold policies and could not be looked at, with the reason.
+    pub overlooked: BTreeMap<PathBuf, String>,
     /// Observations for which a table had no room.
     pub refused: u64,
     /// Observations that only drop events told and that stand.
@@ -89,7 +102,13 @@ pub struct PolicyCounts {
 impl Writer {
     /// Writes into this store.
     pub fn new(store: Store, capacity: usize) -> Self {
-        Self { store, windows: Windows::new(capacity), results: Results::default(), seen: BTreeSet::new() }
+        Self {
+            store,
+            windows: Windows::new(capacity),
+            results: Results::default(),
+            seen: BTreeSet::new(),
+            known: (None, Known::default()),
+        }
     }
 
     /// Closes a window: everything that stands goes to the files. Gives the flows that turned out to
@@ -104,11 +123,12 @@ impl Writer {
         self.remember(&settled.ready);
         self.results.by_drop_only +=
             settled.ready.iter().filter(|(_, t)| t.proof() == crate::classify::Proof::Drop).count() as u64;
-        let built = build(settled.ready);
+        let built = build(self.screen(settled.ready, &mut moved));
         for ((_, tally), skip) in &built.skipped {
             moved.push((*skip, tally.events()));
         }
-        let mut behind: BTreeMap<Subject, BTreeMap<Rule, Vec<Observed>>> = built.policies;
+        let mut behind = built.policies;
+        self.confirm(&mut behind, &mut moved);
         let additions: Vec<Addition> = behind
             .iter()
             .map(|(subject, rules)| Addition {
@@ -131,6 +151,7 @@ impl Writer {
                 return moved;
             }
         };
+        self.tell_overlooked();
         if self.results.directory_error.take().is_some() {
             tracing::info!("the output directory can be written again");
         }
@@ -147,6 +168,73 @@ impl Writer {
         }
         warn_of_default_deny(&begins);
         moved
+    }
+
+    /// Leaves out what the policies of the directory decide already.
+    fn screen(&mut self, observations: Vec<Observed>, moved: &mut Moved) -> Vec<Observed> {
+        // A directory that cannot be read is told when it is written to.
+        let Ok((revision, foreign)) = self.store.foreign() else { return observations };
+        if self.known.0 != Some(revision) {
+            let sources: Vec<_> = foreign.iter().map(|f| (f.path.display().to_string(), f)).collect();
+            let sources =
+                sources.iter().map(|(name, f)| Source { name, home: f.home.as_ref(), text: &f.text });
+            let (known, left_out) = Known::read(sources);
+            for (file, why) in left_out {
+                tracing::warn!(file = %visible(&file, 300), "a policy that Cilium refuses decides nothing: {why}");
+            }
+            self.known = (Some(revision), known);
+        }
+        let mut new = Vec::new();
+        for observed in observations {
+            let events = observed.1.events();
+            match self.known.1.judge(&observed.0) {
+                Screened::New => new.push(observed),
+                Screened::Allowed(rule) => {
+                    moved.push((Skip::AlreadyAllowed, events));
+                    *self.results.already_allowed.entry(rule).or_default() += events;
+                }
+                Screened::Denied(rule) => {
+                    moved.push((Skip::ExplicitDeny, events));
+                    *self.results.denied.entry(rule).or_default() += events;
+                }
+            }
+        }
+        new
+    }
+
+    /// Takes out every rule that would not allow the observations behind it.
+    fn confirm(
+        &mut self,
+        policies: &mut BTreeMap<Subject, BTreeMap<Rule, Vec<Observed>>>,
+        moved: &mut Moved,
+    ) {
+        let Ok(name) = PolicyName::parse("cpg-confirm") else { return };
+        for (subject, rules) in policies.iter_mut() {
+            let mut policy = Policy::new(name.clone(), subject.clone());
+            for rule in rules.keys() {
+                policy.add(rule.clone());
+            }
+            for Unconfirmed { rule, why } in confirm(&policy, rules) {
+                tracing::error!(%subject, %rule, why = %visible(&why, 2_000), "a rule is not written: please report this");
+                let observed = rules.remove(&rule).unwrap_or_default();
+                moved.extend(observed.iter().map(|(_, tally)| (Skip::Unconfirmed, tally.events())));
+                self.results.unconfirmed += 1;
+            }
+        }
+        policies.retain(|_, rules| !rules.is_empty());
+    }
+
+    /// Tells once of each file that may hold policies and could not be looked at.
+    fn tell_overlooked(&mut self) {
+        for (path, why) in self.store.overlooked() {
+            if self.results.overlooked.get(path).map(String::as_str) != Some(why) {
+                tracing::warn!(
+                    "{} {why}: what it allows is not known",
+                    visible(&path.display().to_string(), 300)
+                );
+                self.results.overlooked.insert(path.to_owned(), why.to_owned());
+            }
+        }
     }
 
     /// Takes observations back for the next window.
@@ -211,7 +299,7 @@ impl Writer {
             let observed = behind.and_then(|rules| rules.get(rule)).map(Vec::as_slice).unwrap_or_default();
             let connections: u64 = observed.iter().map(|(_, t)| t.connections.count()).sum();
             let packets: u64 = observed.iter().map(|(_, t)| t.packets()).sum();
-            let example = observed.iter().flat_map(|(_, t)| t.samples.values()).min();
+            let example = observed.iter().flat_map(|(_, t)| t.samples.iter().map(|(_, s)| s)).min();
             tracing::debug!(
                 %rule, id = %rule.id(policy), connections, packets,
                 example = example.map(|s| format!("{} → {}", s.source, s.destination)),

@@ -5,6 +5,7 @@ mod canonical;
 mod document;
 mod rule;
 mod selector;
+pub mod spec;
 pub mod yaml;
 
 pub use canonical::{MAX_FIELDS, MAX_PORTS, Policy, Rules};

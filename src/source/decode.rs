@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use jiff::Timestamp;
 use prost::Message as _;
 
@@ -13,7 +14,9 @@ use super::cache::Generations;
 use super::proto::{flow as wire, observer, relay};
 use super::unknown::{UnknownKind, UnknownValues};
 use super::{Item, LostEvents, LostSource, NodeState, NodeStatus};
-use crate::flow::{Direction, DropReason, Endpoint, EventKind, Flow, IcmpFamily, L4, TcpFlags, Verdict};
+use crate::flow::{
+    Direction, DropReason, Endpoint, EventKind, Flow, IcmpFamily, Identity, L4, TcpFlags, Verdict,
+};
 use crate::names::NodeName;
 use crate::text;
 
@@ -41,9 +44,12 @@ pub const FIELD_MASK: [&str; 18] = [
     "ingress_denied_by",
 ];
 
-/// Entries of a generation of a cache: with two generations at most 16,384 endpoints are held, about
-/// 16 MB of keys where an endpoint has 1 kB.
-const GENERATION: usize = 8_192;
+/// Entries of a generation of a cache: with two generations at most 2,048 endpoints are held, about 2 MB
+/// of keys where an endpoint has 1 kB. A miss costs some microseconds.
+const GENERATION: usize = 1_024;
+/// Identities held so that equal ones are one. When they are more, a new table begins; those in use
+/// live on in whatever holds them.
+const IDENTITIES: usize = 16_384;
 /// Characters kept of a message or a policy's name.
 const LONGEST_TEXT: usize = 1_000;
 
@@ -54,6 +60,8 @@ pub struct Decoder {
     wire_endpoints: Generations<Option<Arc<Endpoint>>>,
     json_endpoints: Generations<Option<Arc<Endpoint>>>,
     nodes: Generations<NodeName>,
+    /// The pods of a workload share one identity.
+    identities: HashSet<Arc<Identity>>,
     unknown: UnknownValues,
 }
 
@@ -72,6 +80,7 @@ impl Decoder {
             wire_endpoints: Generations::new(GENERATION),
             json_endpoints: Generations::new(GENERATION),
             nodes: Generations::new(GENERATION),
+            identities: HashSet::new(),
             unknown: UnknownValues::default(),
         }
     }
@@ -195,7 +204,7 @@ impl Decoder {
         };
         let wire::Endpoint { id: _, identity, namespace, labels, pod_name, cluster_name } = wire;
         let labels = labels.iter().map(String::as_str);
-        let endpoint = endpoint(identity, &namespace, &pod_name, &cluster_name, labels);
+        let endpoint = self.share(endpoint(identity, &namespace, &pod_name, &cluster_name, labels));
         self.wire_endpoints.insert(bytes, endpoint.clone());
         endpoint
     }
@@ -204,7 +213,7 @@ impl Decoder {
     pub(super) fn json_endpoint(
         &mut self,
         text: &str,
-        read: impl FnOnce(&str) -> Result<Option<Arc<Endpoint>>, ()>,
+        read: impl FnOnce(&str) -> Result<Option<Endpoint>, ()>,
     ) -> Option<Arc<Endpoint>> {
         if let Some(known) = self.json_endpoints.get(text.as_bytes()) {
             return known;
@@ -213,8 +222,24 @@ impl Decoder {
             self.unknown.count(UnknownKind::Endpoint, None);
             return None;
         };
+        let endpoint = self.share(endpoint);
         self.json_endpoints.insert(text.as_bytes(), endpoint.clone());
         endpoint
+    }
+
+    /// The endpoint with the one identity of its workload.
+    fn share(&mut self, endpoint: Option<Endpoint>) -> Option<Arc<Endpoint>> {
+        let mut endpoint = endpoint?;
+        match self.identities.get(&endpoint.identity) {
+            Some(known) => endpoint.identity = Arc::clone(known),
+            None => {
+                if self.identities.len() >= IDENTITIES {
+                    self.identities = HashSet::new();
+                }
+                self.identities.insert(Arc::clone(&endpoint.identity));
+            }
+        }
+        Some(Arc::new(endpoint))
     }
 
     /// A node's name, made safe once.
@@ -348,14 +373,14 @@ pub(super) fn endpoint<'a>(
     pod: &str,
     cluster: &str,
     labels: impl IntoIterator<Item = &'a str>,
-) -> Option<Arc<Endpoint>> {
+) -> Option<Endpoint> {
     let mut labels = labels.into_iter().peekable();
     let nobody = number == 0
         && namespace.is_empty()
         && pod.is_empty()
         && cluster.is_empty()
         && labels.peek().is_none();
-    (!nobody).then(|| Arc::new(Endpoint::new(number, namespace, pod, cluster, labels)))
+    (!nobody).then(|| Endpoint::new(number, namespace, pod, cluster, labels))
 }
 
 /// `kind namespace/name` of a policy, without the parts that Hubble does not tell.

@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
 
 use super::StoreError;
 use super::atomic::{self, Stamp, TEMP_PREFIX, TEMP_SUFFIX};
 use crate::flow::Direction;
 use crate::merge::{Refusal, directions_of};
 use crate::names::Namespace;
-use crate::policy::{Kind, Subject, read_documents, subject_of};
+use crate::policy::{Kind, Policy, Subject, read_documents, subject_of};
 
 /// How deep below the root files are looked for.
 const DEPTH: usize = 12;
@@ -21,12 +24,16 @@ const LARGEST: u64 = 64 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Index {
     files: BTreeMap<PathBuf, Entry>,
+    /// Counts up with every change of what people wrote.
+    revision: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
     stamp: Stamp,
     content: Content,
+    /// The text, when it holds policies of any kind that are not cpg's to render anew.
+    foreign: Option<Arc<str>>,
 }
 
 /// What a file holds.
@@ -72,23 +79,49 @@ impl Index {
             let stamp = Stamp::of(&metadata);
             let entry = match old.remove(&path) {
                 Some(entry) if entry.stamp == stamp => entry,
-                _ => Entry { stamp, content: look(&path, metadata.len(), home(root, &path).as_ref()) },
+                before => {
+                    let entry = Entry::look(stamp, &path, metadata.len(), home(root, &path).as_ref());
+                    self.changed(before.as_ref(), Some(&entry));
+                    entry
+                }
             };
             seen.insert(path, entry);
         }
+        for gone in old.values() {
+            self.changed(Some(gone), None);
+        }
         self.files = seen;
         Ok(())
+    }
+
+    /// What people wrote, by path: every file with policies of any kind that is not cpg's to render
+    /// anew. The number is another one whenever something in it is.
+    pub(super) fn foreign(&self) -> (u64, impl Iterator<Item = (&Path, &Arc<str>)>) {
+        let texts =
+            self.files.iter().filter_map(|(path, entry)| Some((path.as_path(), entry.foreign.as_ref()?)));
+        (self.revision, texts)
+    }
+
+    fn changed(&mut self, before: Option<&Entry>, after: Option<&Entry>) {
+        let text = |entry: Option<&Entry>| entry.and_then(|entry| entry.foreign.clone());
+        if text(before) != text(after) {
+            self.revision += 1;
+        }
     }
 
     /// Looks at one file again.
     pub(super) fn renew(&mut self, root: &Path, path: &Path) {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_file() => {
-                let content = look(path, metadata.len(), home(root, path).as_ref());
-                self.files.insert(path.to_owned(), Entry { stamp: Stamp::of(&metadata), content });
+                let home = home(root, path);
+                let entry = Entry::look(Stamp::of(&metadata), path, metadata.len(), home.as_ref());
+                let before = self.files.remove(path);
+                self.changed(before.as_ref(), Some(&entry));
+                self.files.insert(path.to_owned(), entry);
             }
             _ => {
-                self.files.remove(path);
+                let before = self.files.remove(path);
+                self.changed(before.as_ref(), None);
             }
         }
     }
@@ -221,15 +254,43 @@ fn is_manifest(path: &Path) -> bool {
     !is_hidden(path) && path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml")
 }
 
-fn look(path: &Path, length: u64, home: Option<&Namespace>) -> Content {
-    if length > LARGEST {
-        return Content::Overlooked("is too large to be looked at".to_owned());
+// === impl Entry ===
+
+impl Entry {
+    fn look(stamp: Stamp, path: &Path, length: u64, home: Option<&Namespace>) -> Self {
+        let without = |content| Self { stamp, content, foreign: None };
+        if length > LARGEST {
+            return without(Content::Overlooked("is too large to be looked at".to_owned()));
+        }
+        let text = match atomic::read(path) {
+            Ok(snapshot) => snapshot.text,
+            Err(e) => return without(Content::Unreadable(e.to_string())),
+        };
+        // Parsing is the dear part of looking, and most YAML files of a repository are no policies.
+        if !text.contains("NetworkPolicy") {
+            return without(Content::Other);
+        }
+        if let Some(policy) = Policy::from_canonical(&text) {
+            return without(Content::Policies(vec![Found::canonical(&policy)]));
+        }
+        Self { stamp, content: content(&text, home), foreign: Some(text.into()) }
     }
-    let text = match atomic::read(path) {
-        Ok(snapshot) => snapshot.text,
-        Err(e) => return Content::Unreadable(e.to_string()),
-    };
-    content(&text, home)
+}
+
+impl Found {
+    fn canonical(policy: &Policy) -> Self {
+        let directions = policy.rules().map(|rule| rule.direction).collect();
+        let own =
+            Value::Object(policy.subject.selector.iter().map(|(k, v)| (k.to_owned(), v.into())).collect());
+        let spec = serde_json::json!({ "endpointSelector": { "matchLabels": own } });
+        let namespace = policy.subject.namespace.clone();
+        let subject = subject_of(&spec, namespace.clone()).unwrap_or_else(|| policy.subject.clone());
+        Self {
+            namespace: Some(namespace),
+            name: Some(policy.name.as_str().to_owned()),
+            subjects: vec![(subject, directions)],
+        }
+    }
 }
 
 fn content(text: &str, home: Option<&Namespace>) -> Content {

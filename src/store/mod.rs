@@ -15,11 +15,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::flow::Direction;
 use crate::merge::{self, Merged, Refusal, merge};
-use crate::names::PolicyName;
+use crate::names::{Namespace, PolicyName};
 use crate::policy::{Policy, Rule, Subject};
 
 use atomic::{Replaced, Snapshot};
@@ -32,6 +33,17 @@ pub struct Store {
     root: PathBuf,
     patience: Duration,
     index: Index,
+}
+
+/// A file with policies that is in people's hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    /// Below the directory.
+    pub path: PathBuf,
+    /// The namespace of documents that name none.
+    pub home: Option<Namespace>,
+    /// The whole text.
+    pub text: Arc<str>,
 }
 
 /// What a workload needs.
@@ -123,6 +135,21 @@ impl Store {
         drop(lock);
         applied.sort_by_key(|(i, _)| *i);
         Ok(applied.into_iter().map(|(_, applied)| applied).collect())
+    }
+
+    /// What people wrote in the directory: the text of every file that holds policies of any kind and is
+    /// not cpg's to render anew, with the namespace of its documents that name none. The number is
+    /// another one whenever something in it is. Takes no lock.
+    pub fn foreign(&mut self) -> Result<(u64, Vec<Foreign>), StoreError> {
+        make_directory(&self.root)?;
+        self.index.refresh(&self.root)?;
+        let (revision, texts) = self.index.foreign();
+        let foreign = |(path, text): (&Path, &Arc<str>)| Foreign {
+            path: path.strip_prefix(&self.root).unwrap_or(path).to_owned(),
+            home: index::home(&self.root, path),
+            text: Arc::clone(text),
+        };
+        Ok((revision, texts.map(foreign).collect()))
     }
 
     /// The files that may hold policies and could not be looked at when [`Store::apply`] was called last,

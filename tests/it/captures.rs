@@ -62,7 +62,7 @@ fn replayed(dir: &Path, out: &str, args: &[&str]) -> BTreeMap<PathBuf, String> {
 }
 
 /// What one pass over the whole capture gives; everything else is compared with it.
-fn whole() -> &'static BTreeMap<PathBuf, String> {
+pub(crate) fn whole() -> &'static BTreeMap<PathBuf, String> {
     static ONCE: OnceLock<BTreeMap<PathBuf, String>> = OnceLock::new();
     ONCE.get_or_init(|| replayed(generated().dir.path(), "whole", &["capture.jsonl", "--threads", "1"]))
 }

@@ -62,3 +62,14 @@ fn golden(policies: &BTreeMap<PathBuf, String>, said: &str) {
     }
     assert_eq!(policies, &tree(&root), "UPDATE_GOLDEN=1 writes them anew, if this is what you meant\n{said}");
 }
+
+#[test]
+fn the_readme_shows_a_policy_as_the_demo_writes_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let policy = std::fs::read_to_string(root.join("tests/golden/demo/shop/cart.shop.api.yaml")).unwrap();
+    assert!(
+        readme.contains(&format!("```yaml\n{policy}```")),
+        "README.md shows another policy than the demo writes"
+    );
+}

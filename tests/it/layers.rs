@@ -11,20 +11,32 @@ const EDGES: &[(&str, &[&str])] = &[
     ("names", &["text"]),
     ("flow", &["names"]),
     ("policy", &["flow", "names", "text"]),
+    ("engine", &["flow", "policy", "text"]),
     ("source", &["flow", "names", "text"]),
     ("classify", &["flow", "text"]),
     ("aggregate", &["classify", "flow", "names", "policy", "text"]),
     ("build", &["aggregate", "classify", "flow", "policy"]),
+    ("screen", &["aggregate", "build", "engine", "flow", "names", "policy", "text"]),
     ("merge", &["flow", "names", "policy", "text"]),
     ("store", &["flow", "merge", "names", "policy"]),
     ("kube", &["names", "source", "text"]),
     ("demo", &["source"]),
-    ("pipeline", &["aggregate", "build", "classify", "flow", "names", "policy", "source", "store", "text"]),
-    ("cli", &["classify", "demo", "flow", "kube", "names", "pipeline", "source", "store", "text"]),
+    (
+        "pipeline",
+        &["aggregate", "build", "classify", "flow", "names", "policy", "screen", "source", "store", "text"],
+    ),
+    (
+        "cli",
+        &[
+            "classify", "demo", "engine", "flow", "kube", "names", "pipeline", "policy", "source", "store",
+            "text",
+        ],
+    ),
 ];
 
 /// Modules that are functions of their arguments: no runtime, no files, no clock, no log.
-const PURE: &[&str] = &["text", "names", "flow", "policy", "classify", "aggregate", "build", "merge"];
+const PURE: &[&str] =
+    &["text", "names", "flow", "policy", "engine", "classify", "aggregate", "build", "screen", "merge"];
 
 /// What a pure module must not name.
 const IMPURE: &[&str] = &[

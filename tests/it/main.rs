@@ -18,6 +18,7 @@ mod live;
 mod peers;
 mod recorded;
 mod replay;
+mod screen;
 mod support;
 mod testbed;
 mod tls;

@@ -221,3 +221,13 @@ fn cilium_takes_the_policies_of_the_demo_and_the_starter_policies() {
     files.extend(files_below(&root.join("policies")));
     assert!(validated(&program, &files) >= 12);
 }
+
+#[test]
+fn cilium_takes_every_policy_of_the_generated_capture() {
+    let Some(program) = program() else { return skipped(MISSING) };
+    let dir = tempfile::tempdir().unwrap();
+    for (path, text) in crate::captures::whole() {
+        write(&dir.path().join(path), text);
+    }
+    assert_eq!(validated(&program, &files_below(dir.path())), crate::captures::whole().len());
+}

@@ -13,6 +13,7 @@ import (
 
 	"cpg.test/common/decide"
 	"cpg.test/common/validate"
+	"cpg.test/testbed/internal/apiproxy"
 	"cpg.test/testbed/internal/engine"
 	"cpg.test/testbed/internal/node"
 	"cpg.test/testbed/internal/peer"
@@ -27,6 +28,7 @@ var commands = map[string]func(args []string) int{
 	"node":     node.Main,
 	"peer":     peer.Main,
 	"relay":    relay.Main,
+	"apiproxy": apiproxy.Main,
 	"validate": validate.Main,
 	"decide":   decide.Main(&engine.Engine{}),
 }

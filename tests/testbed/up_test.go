@@ -23,6 +23,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"cpg.test/testbed/internal/kube"
+
 	flowpb "github.com/cilium/cilium/api/v1/flow"
 	observerpb "github.com/cilium/cilium/api/v1/observer"
 )
@@ -50,6 +52,7 @@ type bed struct {
 	Cert    string `json:"cert"`
 	Key     string `json:"key"`
 	Name    string `json:"server_name"`
+	kube.Access
 }
 
 func start(t *testing.T, args ...string) *bed {
@@ -89,6 +92,16 @@ func (b *bed) end() {
 // do sends a request to the control channel and returns the answer's text.
 func (b *bed) do(method, path, body string) string {
 	b.t.Helper()
+	code, text := b.try(method, path, body)
+	if code != http.StatusOK {
+		b.t.Fatalf("%s %s: %d %s", method, path, code, text)
+	}
+	return text
+}
+
+// try is do for requests that may be refused.
+func (b *bed) try(method, path, body string) (code int, text string) {
+	b.t.Helper()
 	request, err := http.NewRequest(method, b.Control+path, strings.NewReader(body))
 	if err != nil {
 		b.t.Fatal(err)
@@ -98,11 +111,11 @@ func (b *bed) do(method, path, body string) string {
 		b.t.Fatal(err)
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		b.t.Fatalf("%s %s: %s %s %v", method, path, response.Status, text, err)
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		b.t.Fatal(err)
 	}
-	return string(text)
+	return response.StatusCode, string(answer)
 }
 
 func (b *bed) pids() map[string]int {
@@ -124,11 +137,11 @@ func (b *bed) pids() map[string]int {
 }
 
 // stream opens GetFlows with follow and returns a function that reads the next flow or lost event.
-func (b *bed) stream(secure credentials.TransportCredentials) func() *observerpb.GetFlowsResponse {
+func (b *bed) stream(secure credentials.TransportCredentials, options ...grpc.DialOption) func() *observerpb.GetFlowsResponse {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	b.t.Cleanup(cancel)
-	conn, err := grpc.NewClient(b.Relay, grpc.WithTransportCredentials(secure))
+	conn, err := grpc.NewClient("passthrough:///"+b.Relay, append(options, grpc.WithTransportCredentials(secure))...)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -326,21 +339,12 @@ func TestTLS(t *testing.T) {
 	for _, mode := range []string{"tls", "mtls"} {
 		t.Run(mode, func(t *testing.T) {
 			b := start(t, "-tls", mode)
-			text, err := os.ReadFile(b.CA)
-			if err != nil {
-				t.Fatal(err)
-			}
-			config := &tls.Config{RootCAs: x509.NewCertPool(), ServerName: b.Name}
-			config.RootCAs.AppendCertsFromPEM(text)
+			config := b.tlsConfig()
 			if mode == "mtls" {
 				if err := ask(b.Relay, config); status.Code(err) != codes.Unavailable {
 					t.Errorf("without a certificate: %v", err)
 				}
-				pair, err := tls.LoadX509KeyPair(b.Cert, b.Key)
-				if err != nil {
-					t.Fatal(err)
-				}
-				config.Certificates = []tls.Certificate{pair}
+				config.Certificates = []tls.Certificate{b.certificate()}
 			}
 			if err := ask(b.Relay, config); err != nil {
 				t.Error(err)
@@ -357,6 +361,26 @@ func TestTLS(t *testing.T) {
 			}
 		})
 	}
+}
+
+func (b *bed) tlsConfig() *tls.Config {
+	b.t.Helper()
+	text, err := os.ReadFile(b.CA)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	config := &tls.Config{RootCAs: x509.NewCertPool(), ServerName: b.Name}
+	config.RootCAs.AppendCertsFromPEM(text)
+	return config
+}
+
+func (b *bed) certificate() tls.Certificate {
+	b.t.Helper()
+	pair, err := tls.LoadX509KeyPair(b.Cert, b.Key)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return pair
 }
 
 func ask(relay string, config *tls.Config) error {

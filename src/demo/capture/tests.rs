@@ -153,11 +153,3 @@ fn it_contains_what_is_hard() {
         assert!(text.contains(part), "{part}");
     }
 }
-
-#[test]
-#[ignore = "a measurement: cargo test --release --lib demo::capture -- --ignored --nocapture"]
-fn speed() {
-    let begin = std::time::Instant::now();
-    let summary = generate(1, 1_000_000, &mut std::io::sink(), &mut std::io::sink()).unwrap();
-    println!("{:.0} lines/s, {summary:?}", 1e6 / begin.elapsed().as_secs_f64());
-}

@@ -6,8 +6,6 @@
 //! proto or in camelCase, enums as names or numbers, numbers also as strings, `null` for absent;
 //! unknown fields are passed over.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -420,7 +418,7 @@ fn read_time(time: &Time<'_>, decoder: &mut Decoder) -> Option<Timestamp> {
 }
 
 /// An endpoint that is no object, or has a wrong type in it, is an error; the caller counts it.
-fn read_endpoint(text: &str) -> Result<Option<Arc<Endpoint>>, ()> {
+fn read_endpoint(text: &str) -> Result<Option<Endpoint>, ()> {
     if !text.starts_with('{') {
         return Err(());
     }

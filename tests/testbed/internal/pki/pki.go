@@ -1,5 +1,5 @@
-// Package pki makes the certificates of a testbed with TLS: one CA, and the leaf certificates with
-// the names that Cilium's Helm chart gives them.
+// Package pki makes the certificates of a testbed: a CA, and the leaf certificates with the names
+// that Cilium's Helm chart or Kubernetes expects in them.
 package pki
 
 import (
@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -36,8 +37,8 @@ type Authority struct {
 	serial int64
 }
 
-// New makes a CA in dir.
-func New(dir string) (*Authority, error) {
+// New makes a CA of that name in dir.
+func New(dir, name string) (*Authority, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -46,7 +47,7 @@ func New(dir string) (*Authority, error) {
 		return nil, err
 	}
 	a := &Authority{CertFile: filepath.Join(dir, "ca.crt"), dir: dir, key: key, serial: 1}
-	template := a.template("testbed CA")
+	template := a.template(name)
 	template.IsCA = true
 	template.BasicConstraintsValid = true
 	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature
@@ -60,16 +61,37 @@ func New(dir string) (*Authority, error) {
 	return a, writePEM(a.CertFile, "CERTIFICATE", der)
 }
 
+// Subject is what a certificate is for.
+type Subject struct {
+	// Name is the common name; the API server takes it as the user and Groups as the user's groups.
+	Name   string
+	Groups []string
+	// DNS and IPs are what a server is reached by.
+	DNS []string
+	IPs []net.IP
+	// Expired makes a certificate that was valid until a minute ago.
+	Expired bool
+}
+
 // Issue makes a certificate for both ends of a connection. Files are called <file>.crt and .key.
 func (a *Authority) Issue(file string, names ...string) (Pair, error) {
+	return a.IssueFor(file, Subject{Name: names[0], DNS: names})
+}
+
+// IssueFor makes a certificate as Issue does, with all that a subject can have.
+func (a *Authority) IssueFor(file string, s Subject) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return Pair{}, err
 	}
-	template := a.template(names[0])
-	template.DNSNames = names
+	template := a.template(s.Name)
+	template.Subject.Organization = s.Groups
+	template.DNSNames, template.IPAddresses = s.DNS, s.IPs
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	if s.Expired {
+		template.NotAfter = time.Now().Add(-time.Minute)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {
 		return Pair{}, err

@@ -1,6 +1,7 @@
 package up
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -9,19 +10,22 @@ import (
 	"cpg.test/testbed/internal/pki"
 )
 
-// spec says how a part is started. Parts that join the testbed later (API server, etcd, kubelet)
-// are further specs in plan.
+// spec says how a part is started.
 type spec struct {
 	name string
-	args []string
-	env  []string
+	// program is the file to run; empty is this program.
+	program string
+	args    []string
+	env     []string
 	// listen is the address that the part serves; it is up when a connection succeeds there.
 	listen string
 	// control is the address of the part's control server, if it has one.
 	control string
+	// ready asks the part whether it is ready, where taking connections is not enough.
+	ready func(context.Context) error
 }
 
-// plan lists all parts in the order in which they start.
+// plan lists the parts of Hubble in the order in which they start.
 func plan(network, dir string, s settings, security *security) ([]spec, error) {
 	at := func(host, port int) string { return fmt.Sprintf("%s.%d:%d", network, host, port) }
 	var specs []spec

@@ -24,12 +24,17 @@ type table struct {
 	parts map[string]*process
 }
 
-// process is one part; cmd is nil while it does not run.
+// process is one part; life is nil before its first start.
 type process struct {
 	spec
-	cmd     *exec.Cmd
-	ended   chan struct{}
+	*life
 	stopped bool
+}
+
+// life is one run of a part, from start to end.
+type life struct {
+	cmd   *exec.Cmd
+	ended chan struct{}
 }
 
 // status is a row of GET /state.
@@ -76,39 +81,50 @@ func (t *table) get(name string) (*process, error) {
 
 func (t *table) logFile(name string) string { return filepath.Join(t.dir, name+".log") }
 
-// start starts a part that does not run and waits until it serves.
+// start starts a part that does not run and waits until it serves. Others can be asked for and
+// started meanwhile.
 func (t *table) start(ctx context.Context, name string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	p, err := t.get(name)
+	p, now, err := t.launchNamed(name)
 	if err != nil {
 		return err
 	}
-	if p.alive() {
-		return fmt.Errorf("%s runs already", name)
-	}
-	if err := t.launch(p); err != nil {
-		return err
-	}
-	for _, addr := range []string{p.listen, p.control} {
-		if err := p.waitServing(ctx, addr); err != nil {
-			return fmt.Errorf("%s: %w; see %s", name, err, t.logFile(name))
-		}
+	if err := now.waitServing(ctx, p); err != nil {
+		return fmt.Errorf("%s: %w; see %s", name, err, t.logFile(name))
 	}
 	return nil
 }
 
-func (t *table) launch(p *process) error {
-	self, err := os.Executable()
+func (t *table) launchNamed(name string) (spec, *life, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p, err := t.get(name)
 	if err != nil {
-		return err
+		return spec{}, nil, err
+	}
+	if p.alive() {
+		return spec{}, nil, fmt.Errorf("%s runs already", name)
+	}
+	if err := t.launch(p); err != nil {
+		return spec{}, nil, err
+	}
+	return p.spec, p.life, nil
+}
+
+func (t *table) launch(p *process) error {
+	program := p.program
+	if program == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		program = self
 	}
 	log, err := os.OpenFile(t.logFile(p.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(self, p.args...)
+	cmd := exec.Command(program, p.args...)
 	cmd.Env = append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -118,37 +134,64 @@ func (t *table) launch(p *process) error {
 	if err := <-started; err != nil {
 		return err
 	}
-	p.cmd, p.stopped, p.ended = cmd, false, make(chan struct{})
-	go func(ended chan<- struct{}) {
+	now := &life{cmd: cmd, ended: make(chan struct{})}
+	p.life, p.stopped = now, false
+	go func() {
 		_ = cmd.Wait()
-		close(ended)
-	}(p.ended)
+		close(now.ended)
+	}()
 	return nil
 }
 
-// waitServing waits until the address takes connections, for at most 20 seconds.
-func (p *process) waitServing(ctx context.Context, addr string) error {
-	if addr == "" {
+// startLimit bounds the wait for a part. The API server takes two seconds on an idle machine.
+const startLimit = 60 * time.Second
+
+// waitServing waits until all addresses of the part take connections and the part says itself that
+// it is ready, if it can.
+func (l *life) waitServing(ctx context.Context, s spec) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for _, addr := range []string{s.listen, s.control} {
+		if addr == "" {
+			continue
+		}
+		if err := l.until(ctx, func() error { return connects(addr) }); err != nil {
+			return err
+		}
+	}
+	if s.ready == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
+	return l.until(ctx, func() error { return s.ready(ctx) })
+}
+
+// until asks until there is no error, the part ends, or time is over.
+func (l *life) until(ctx context.Context, ask func() error) error {
 	for {
-		if conn, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
-			return conn.Close()
+		err := ask()
+		if err == nil {
+			return nil
 		}
 		select {
-		case <-p.ended:
-			return fmt.Errorf("ended: %s", p.cmd.ProcessState)
+		case <-l.ended:
+			return fmt.Errorf("ended: %s", l.cmd.ProcessState)
 		case <-ctx.Done():
-			return fmt.Errorf("does not serve %s: %w", addr, ctx.Err())
+			return fmt.Errorf("does not serve: %w", err)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
 
+func connects(addr string) error {
+	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 func (p *process) alive() bool {
-	if p.cmd == nil {
+	if p.life == nil {
 		return false
 	}
 	select {
@@ -159,37 +202,47 @@ func (p *process) alive() bool {
 	}
 }
 
+// endLimit bounds the wait for the end after a signal.
+const endLimit = 20 * time.Second
+
 // signal sends a signal to a living part; when the signal ends it, signal waits for the end.
 func (t *table) signal(name string, sig syscall.Signal) error {
+	now, err := t.send(name, sig)
+	if err != nil || now == nil {
+		return err
+	}
+	select {
+	case <-now.ended:
+		return nil
+	case <-time.After(endLimit):
+		return fmt.Errorf("%s has not ended %s after %s", name, endLimit, sig)
+	}
+}
+
+// send returns the life that the signal will end, if it will.
+func (t *table) send(name string, sig syscall.Signal) (*life, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p, err := t.get(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !p.alive() {
-		return fmt.Errorf("%s does not run", name)
+		return nil, fmt.Errorf("%s does not run", name)
 	}
 	if err := p.cmd.Process.Signal(sig); err != nil {
-		return err
+		return nil, err
 	}
-	switch sig {
-	case syscall.SIGSTOP:
+	switch {
+	case sig == syscall.SIGSTOP:
 		p.stopped = true
-	case syscall.SIGCONT:
+	case sig == syscall.SIGCONT:
 		p.stopped = false
-	case syscall.SIGKILL, syscall.SIGTERM:
-		// A stopped process takes SIGTERM only when it goes on.
-		if p.stopped && sig == syscall.SIGTERM {
-			return nil
-		}
-		select {
-		case <-p.ended:
-		case <-time.After(10 * time.Second):
-			return fmt.Errorf("%s has not ended 10 s after %s", name, sig)
-		}
+	case sig == syscall.SIGKILL, sig == syscall.SIGTERM && !p.stopped:
+		return p.life, nil
 	}
-	return nil
+	// A stopped process takes SIGTERM only when it goes on.
+	return nil, nil
 }
 
 // restart kills a part, if it runs, and starts it again.

@@ -17,8 +17,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"cpg.test/testbed/internal/kube"
 	"cpg.test/testbed/internal/part"
 	"cpg.test/testbed/internal/pki"
 )
@@ -42,6 +44,7 @@ type settings struct {
 	dir, net, control, tls string
 	nodes, ring            int
 	stay                   bool
+	kube                   kubeSettings
 }
 
 // ready is the line that tells the caller where everything is.
@@ -53,6 +56,7 @@ type ready struct {
 	Cert       string `json:"cert,omitempty"`
 	Key        string `json:"key,omitempty"`
 	ServerName string `json:"server_name,omitempty"`
+	kube.Access
 }
 
 // Main runs the supervisor.
@@ -66,6 +70,9 @@ func Main(args []string) int {
 	flags.StringVar(&s.control, "control", "127.0.0.1:0", "address of the control channel")
 	flags.StringVar(&s.tls, "tls", "off", "off, tls, or mtls (the relay asks its clients for a certificate)")
 	flags.BoolVar(&s.stay, "stay", false, "do not end when standard input closes")
+	flags.BoolVar(&s.kube.on, "kube", false, "also an API server with etcd, a kubelet's port-forward, and the objects of Cilium")
+	flags.StringVar(&s.kube.program, "kube-program", "", "program of the module kube/; default: testbed-kube beside this one")
+	flags.StringVar(&s.kube.rbac, "rbac", "", "directory deploy/rbac; default: searched upwards from here")
 	_ = flags.Parse(args)
 
 	ctx, stop := part.Terminated()
@@ -117,12 +124,26 @@ func run(ctx context.Context, s settings, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	var cluster *kube.Cluster
+	var kubeSpecs []spec
+	if s.kube.on {
+		if cluster, err = newCluster(network, dir, s.kube, security); err != nil {
+			return err
+		}
+		if kubeSpecs, err = kubePlan(network, dir, s.kube, cluster); err != nil {
+			return err
+		}
+	}
 	table := newTable(dir)
 	defer table.killAll()
-	for _, spec := range specs {
+	for _, spec := range slices.Concat(specs, kubeSpecs) {
 		if err := table.add(spec); err != nil {
 			return err
 		}
+	}
+	filled := make(chan error, 1)
+	if cluster != nil {
+		go func() { filled <- startKube(ctx, table, kubeSpecs, cluster) }()
 	}
 	// The relay starts last: without its peers it would wait a whole retry timeout.
 	for _, spec := range specs {
@@ -138,7 +159,13 @@ func run(ctx context.Context, s settings, out io.Writer) error {
 		return fmt.Errorf("%w; logs are in %s", err, dir)
 	}
 
-	control, err := part.Listen(s.control, routes(table, relay))
+	if cluster != nil {
+		if err := <-filled; err != nil {
+			return err
+		}
+	}
+
+	control, err := part.Listen(s.control, routes(table, relay, cluster))
 	if err != nil {
 		return err
 	}
@@ -146,6 +173,9 @@ func run(ctx context.Context, s settings, out io.Writer) error {
 	line := ready{
 		Ready: true, Relay: relay.address, Control: "http://" + control.Addr().String(),
 		CA: security.ca, Cert: security.client.Cert, Key: security.client.Key, ServerName: security.serverName(),
+	}
+	if cluster != nil {
+		line.Access = cluster.Ready
 	}
 	if err := json.NewEncoder(out).Encode(line); err != nil {
 		return err
@@ -196,7 +226,7 @@ func newSecurity(mode, dir string, nodes int) (*security, error) {
 	if mode != "tls" && mode != "mtls" {
 		return nil, fmt.Errorf("-tls %q is not off, tls or mtls", mode)
 	}
-	authority, err := pki.New(filepath.Join(dir, "tls"))
+	authority, err := pki.New(filepath.Join(dir, "tls"), "testbed CA")
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,32 @@
+//! What Cilium's agent decides about a connection at layers 3 and 4.
+//!
+//! The only place with policy semantics. An [`Engine`] is prepared once from sanitised policies and
+//! asked about one side of a connection at a time: is it allowed by the policies of its subject? Both
+//! sides must allow it. The answer names the rules behind it, and where something outside of the
+//! policies would decide (services, cloud groups, TLS server names, ...) it says so instead of guessing.
+//!
+//! The decision is that of Cilium's policy map, computed rule by rule: deny over redirect over allow,
+//! then default deny, `enableDefaultDeny` and `allow-localhost`. `tests/it/conformance.rs` holds it
+//! against Cilium's own engine.
+
+mod conflict;
+mod decision;
+mod fqdn;
+mod l4;
+mod options;
+mod party;
+mod peer;
+mod prepared;
+pub mod question;
+mod selector;
+mod set;
+
+pub use decision::{Allowance, Decision, Field, RuleRef};
+pub use l4::Traffic;
+pub use options::{AllowLocalhost, EnablePolicy, EngineOptions, NamedPort};
+pub use party::Party;
+pub use prepared::{Peer, Prepared};
+pub use set::Engine;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+//! Questions in the form of the testbed's judge: a cluster, its policies, its identities and flows in
+//! one JSON object. For people, and for holding the engine against Cilium's own.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    AllowLocalhost, Decision, EnablePolicy, Engine, EngineOptions, NamedPort, Party, Prepared, Traffic,
+};
+use crate::flow::{Direction, IcmpFamily};
+use crate::policy::read_documents;
+use crate::policy::spec::{IpProtocol, Options, Path, Spec, Version, sanitise_value};
+
+/// One line of questions.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Question {
+    /// The local cluster; `default` when empty.
+    pub cluster: String,
+    /// Options of the agent.
+    pub opts: Opts,
+    /// YAML of any number of documents.
+    pub policies: String,
+    /// Identities by a name of one's own.
+    pub ids: BTreeMap<String, Id>,
+    /// What is asked.
+    pub flows: Vec<FlowQuestion>,
+}
+
+/// Options of the agent; what is left out is as Helm installs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Opts {
+    /// `policy-default-local-cluster`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_local_cluster: Option<bool>,
+    /// `enable-ipv4`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<bool>,
+    /// `enable-ipv6`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<bool>,
+    /// `enable-policy=always`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub always: bool,
+    /// `allow-localhost`: `true`, `"always"`, `false` or `"policy"`.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub localhost: Value,
+    /// `enable-host-firewall`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hostfw: bool,
+    /// `enable-node-selector-labels`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub nodelabels: bool,
+    /// `enable-extended-ip-protocols`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub extproto: bool,
+    /// `enable-l7-proxy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l7: Option<bool>,
+}
+
+/// An identity, and the pod behind it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Id {
+    /// Its number.
+    pub id: u32,
+    /// All of its labels, as Hubble prints them.
+    pub labels: Vec<String>,
+    /// The named ports of the pod.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub named_ports: BTreeMap<String, Port>,
+}
+
+/// A named port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Port {
+    /// Its protocol; TCP when empty.
+    pub proto: String,
+    /// Its number.
+    pub port: u16,
+}
+
+/// One connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FlowQuestion {
+    /// Who opens it.
+    pub from: String,
+    /// Whom to.
+    pub to: String,
+    /// TCP, UDP, SCTP, ICMP, ICMPv6, or a protocol without ports.
+    pub proto: String,
+    /// The port, or the ICMP type.
+    pub port: u16,
+    /// Takes port, and protocol if that is empty, from this port of `to`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub named: String,
+}
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Answer {
+    /// As asked.
+    pub from: String,
+    /// As asked.
+    pub to: String,
+    /// As asked, or that of the named port.
+    pub proto: String,
+    /// As asked, or that of the named port.
+    pub port: u16,
+    /// `allow`, `redirect`, `deny`, `default-deny`, `error` or `unchecked:<field>`, by `from`'s policies.
+    pub egress: String,
+    /// The same, by `to`'s policies.
+    pub ingress: String,
+    /// Why `error`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}
+
+/// A document that the agent would not take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Which one, from 0; empty documents do not count.
+    pub index: usize,
+    /// Why.
+    pub error: String,
+}
+
+/// The answers to one question.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Documents that do not count.
+    pub refused: Vec<Refused>,
+    /// One for each flow, in their order.
+    pub flows: Vec<Answer>,
+}
+
+const FAILED: &str = "error";
+
+// === impl Question ===
+
+impl Question {
+    /// Decides everything that is asked. An error says why the question cannot be used.
+    pub fn answer(&self, version: Version) -> Result<Answers, String> {
+        let (specs, refused) = self.specs(version)?;
+        let mut parties: BTreeMap<&str, Party> = BTreeMap::new();
+        for (name, id) in &self.ids {
+            if id.id == 0 {
+                return Err(format!("ids: {name} has no number"));
+            }
+            parties.insert(name, id.party().map_err(|e| format!("ids: {name}: {e}"))?);
+        }
+        let mut options = self.options(version)?;
+        options.named_ports =
+            Some(parties.values().flat_map(|p| p.named_ports.iter().flatten()).cloned().collect());
+        let engine = Engine::new(specs, options);
+        let mut prepared: BTreeMap<&str, Prepared<'_>> = BTreeMap::new();
+        for (name, party) in &parties {
+            prepared.insert(name, engine.subject(party));
+        }
+        let decide = |flow: &FlowQuestion| {
+            let mut answer = Answer {
+                from: flow.from.clone(),
+                to: flow.to.clone(),
+                proto: flow.proto.clone(),
+                port: flow.port,
+                ..Answer::default()
+            };
+            let side = |subject: &Prepared<'_>, peer: &Prepared<'_>, direction, traffic| {
+                word(&subject.decide(peer.party(), direction, traffic))
+            };
+            match (self.traffic(&mut answer, &flow.named), prepared.get(&*flow.from), prepared.get(&*flow.to))
+            {
+                (Ok(traffic), Some(from), Some(to)) => {
+                    answer.egress = side(from, to, Direction::Egress, traffic);
+                    answer.ingress = side(to, from, Direction::Ingress, traffic);
+                }
+                (Ok(_), _, _) => {
+                    answer.error = format!("ids has no {:?} or no {:?}", flow.from, flow.to);
+                }
+                (Err(error), _, _) => answer.error = error,
+            }
+            if !answer.error.is_empty() {
+                (answer.egress, answer.ingress) = (FAILED.to_owned(), FAILED.to_owned());
+            }
+            answer
+        };
+        Ok(Answers { refused, flows: self.flows.iter().map(decide).collect() })
+    }
+
+    /// The rules of every document that the agent takes. A later policy of the same kind, namespace and
+    /// name replaces an earlier one.
+    fn specs(&self, version: Version) -> Result<(Vec<Spec>, Vec<Refused>), String> {
+        let options = Options {
+            l7_proxy: self.opts.l7.unwrap_or(true),
+            node_selector_labels: self.opts.nodelabels,
+            extended_ip_protocols: self.opts.extproto,
+            ..Options::of(version)
+        };
+        let (mut specs, mut refused): (Vec<Spec>, Vec<Refused>) = (Vec::new(), Vec::new());
+        let mut take =
+            |index: usize, object: &Value| match sanitise_value(index, object, &Path::root(), &options) {
+                Ok(new) => {
+                    if let Some(origin) = new.first().map(|spec| &spec.origin) {
+                        let other = |s: &Spec| {
+                            (s.origin.kind, &s.origin.namespace, &s.origin.name)
+                                != (origin.kind, &origin.namespace, &origin.name)
+                        };
+                        specs.retain(other);
+                    }
+                    specs.extend(new);
+                }
+                Err(findings) => {
+                    let error = findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                    refused.push(Refused { index, error });
+                }
+            };
+        for document in read_documents(&self.policies).map_err(|e| e.to_string())? {
+            match document.value.get("items").and_then(Value::as_array) {
+                Some(items) => items.iter().for_each(|item| take(document.index, item)),
+                None => take(document.index, &document.value),
+            }
+        }
+        Ok((specs, refused))
+    }
+
+    fn options(&self, version: Version) -> Result<EngineOptions, String> {
+        let opts = &self.opts;
+        let allow_localhost = match &opts.localhost {
+            Value::Null | Value::Bool(true) => AllowLocalhost::Always,
+            Value::Bool(false) => AllowLocalhost::Policy,
+            Value::String(word) if word == "always" => AllowLocalhost::Always,
+            Value::String(word) if word == "policy" => AllowLocalhost::Policy,
+            other => return Err(format!("localhost: {other} is not a bool, \"always\" or \"policy\"")),
+        };
+        let cluster = if self.cluster.is_empty() { "default" } else { &self.cluster };
+        Ok(EngineOptions {
+            cluster: cluster.into(),
+            default_local_cluster: opts.default_local_cluster.unwrap_or(true),
+            mode: if opts.always { EnablePolicy::Always } else { EnablePolicy::Default },
+            allow_localhost,
+            host_firewall: opts.hostfw,
+            ipv4: opts.ipv4.unwrap_or(true),
+            ipv6: opts.ipv6.unwrap_or(false),
+            node_selector_labels: opts.nodelabels,
+            ..EngineOptions::of(version)
+        })
+    }
+
+    fn traffic(&self, answer: &mut Answer, named: &str) -> Result<Traffic, String> {
+        if !named.is_empty() {
+            let port = self.ids.get(&answer.to).and_then(|id| id.named_ports.get(named));
+            let port = port.ok_or_else(|| format!("{} has no port {named:?}", answer.to))?;
+            answer.port = port.port;
+            if answer.proto.is_empty() {
+                answer.proto.clone_from(&port.proto);
+            }
+        }
+        let family = match &*answer.proto {
+            "ICMP" => IcmpFamily::V4,
+            "ICMPv6" | "ICMPV6" => IcmpFamily::V6,
+            name => return Ok(Traffic::Port { protocol: protocol(name)?, port: answer.port }),
+        };
+        let kind = u8::try_from(answer.port).map_err(|_| format!("{} is no ICMP type", answer.port))?;
+        Ok(Traffic::Icmp { family, kind })
+    }
+}
+
+fn protocol(name: &str) -> Result<IpProtocol, String> {
+    let known = IpProtocol::ALL.into_iter().find(|p| p.as_str().eq_ignore_ascii_case(name));
+    known.ok_or_else(|| format!("{name:?} is no protocol of a packet"))
+}
+
+/// The word for a decision.
+fn word(decision: &Decision<'_>) -> String {
+    match decision {
+        Decision::Allowed { redirect: true, .. } => "redirect".to_owned(),
+        Decision::Allowed { .. } | Decision::Unselected => "allow".to_owned(),
+        Decision::Denied { .. } => "deny".to_owned(),
+        Decision::DefaultDeny { .. } => "default-deny".to_owned(),
+        Decision::CouldNotCheck { field, .. } => format!("unchecked:{field}"),
+    }
+}
+
+// === impl Id ===
+
+impl Id {
+    fn party(&self) -> Result<Party, String> {
+        let mut ports = Vec::new();
+        for (name, Port { proto, port }) in &self.named_ports {
+            let protocol = if proto.is_empty() { IpProtocol::Tcp } else { protocol(proto)? };
+            ports.push(NamedPort { name: name.to_ascii_lowercase().into(), protocol, port: *port });
+        }
+        let mut party = Party::new(self.id, self.labels.iter().map(String::as_str));
+        party.named_ports = Some(ports);
+        Ok(party)
+    }
+}
+
+// === impl Answers ===
+
+impl Answers {
+    /// The lines of an answer, as the judge prints them: what was refused, one line for each flow, `{}`.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !self.refused.is_empty() {
+            lines.push(serde_json::json!({ "refused": self.refused }).to_string());
+        }
+        lines.extend(self.flows.iter().map(|answer| serde_json::json!(answer).to_string()));
+        lines.push("{}".to_owned());
+        lines
+    }
+}
+
+/// Answers one line; one that cannot be used is answered with `{"error": ...}`.
+pub fn answer_line(line: &str, version: Version) -> Vec<String> {
+    let parsed = serde_json::from_str::<Question>(line).map_err(|e| e.to_string());
+    match parsed.and_then(|question| question.answer(version)) {
+        Ok(answers) => answers.lines(),
+        Err(error) => vec![serde_json::json!({ "error": error }).to_string(), "{}".to_owned()],
+    }
+}

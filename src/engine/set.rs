@@ -1,0 +1,227 @@
+//! A set of policies, prepared: filters with numbered peer tests, and which specs select a subject.
+
+use super::conflict;
+use super::l4::Filter;
+use super::party::{Lookup, Party};
+use super::peer::PeerTest;
+use super::prepared::{Prepared, Side};
+use super::selector::{Match, Selector};
+use super::{EnablePolicy, EngineOptions, Field, RuleRef};
+use crate::flow::Direction;
+use crate::policy::spec::{LabelSelector, NAMESPACE_LABEL, Peers, PortRule, RuleSpec, Spec, SubjectSpec};
+
+/// A set of policies, prepared once and asked many times.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    specs: Vec<Spec>,
+    pub(super) options: EngineOptions,
+    subjects: Vec<Subject>,
+    ingress: Rules,
+    egress: Rules,
+    /// What stands where a rule has no `toPorts`.
+    pub(super) no_item: PortRule,
+}
+
+#[derive(Debug, Clone)]
+struct Subject {
+    selector: Selector,
+    host: bool,
+}
+
+/// The rules of one direction.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rules {
+    /// Sorted by spec.
+    pub(super) entries: Vec<Entry>,
+    pub(super) tests: Vec<PeerTest>,
+}
+
+/// One filter of one rule.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) spec: usize,
+    pub(super) rule: usize,
+    pub(super) deny: bool,
+    pub(super) authentication: bool,
+    pub(super) peers: Reach,
+    pub(super) filter: Filter,
+    /// Which filter of the rule.
+    pub(super) item: usize,
+}
+
+/// Whom a rule reaches: numbers of tests in [`Rules::tests`], any of which may match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reach(pub(super) Box<[usize]>);
+
+// === impl Engine ===
+
+impl Engine {
+    /// Prepares the specs. Their order decides nothing.
+    pub fn new(specs: Vec<Spec>, options: EngineOptions) -> Self {
+        let subjects = specs.iter().map(Subject::new).collect();
+        let rules = |direction| Rules::new(&specs, &options, direction);
+        let (ingress, egress) = (rules(Direction::Ingress), rules(Direction::Egress));
+        Self { specs, options, subjects, ingress, egress, no_item: PortRule::default() }
+    }
+
+    /// The specs it was made from.
+    pub fn specs(&self) -> &[Spec] {
+        &self.specs
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// What is enforced on one party. One that can be no local endpoint of this cluster has no policy.
+    pub fn subject<'e>(&'e self, party: &Party) -> Prepared<'e> {
+        let options = &self.options;
+        let enforced = party.is_endpoint(&options.cluster)
+            && options.mode != EnablePolicy::Never
+            && (options.host_firewall || !party.needs_host_firewall());
+        let forced = enforced && (options.mode == EnablePolicy::Always || party.is_init());
+        let mut selected: Vec<(usize, Match)> = Vec::new();
+        if enforced {
+            let matches = self.subjects.iter().zip(&self.specs).map(|(s, spec)| s.matches(spec, party));
+            selected.extend(matches.enumerate().filter(|(_, m)| *m != Match::No));
+        }
+        let side = |direction| self.side(direction, &selected, forced);
+        let sides = [side(Direction::Ingress), side(Direction::Egress)];
+        let has_namespace = matches!(party.lookup("k8s", NAMESPACE_LABEL, false), Lookup::Found(_));
+        let conflict = conflict::find(self, &sides, has_namespace);
+        Prepared::new(self, party.clone(), sides, conflict)
+    }
+
+    fn side(&self, direction: Direction, selected: &[(usize, Match)], forced: bool) -> Side {
+        let rules = self.rules(direction);
+        let mut side = Side { forced, ..Side::default() };
+        let (mut allow, mut deny) = (Vec::new(), Vec::new());
+        for (spec, certain) in selected {
+            let of_spec = self.side_of(*spec, direction);
+            if of_spec.rules.is_empty() {
+                continue;
+            }
+            match certain {
+                Match::Unknown(field) => side.open.push((*spec, of_spec.default_deny, *field)),
+                _ if of_spec.default_deny => side.default_deny.push(*spec),
+                _ => side.has_others = true,
+            }
+            let first = rules.entries.partition_point(|e| e.spec < *spec);
+            let entries = rules.entries[first..].iter().take_while(|e| e.spec == *spec).count();
+            side.entries.extend((first..first + entries).map(|entry| (entry, *certain)));
+            for rule in &of_spec.rules {
+                let all: &mut Vec<&LabelSelector> = if rule.deny { &mut deny } else { &mut allow };
+                all.extend(&rule.requires);
+            }
+        }
+        let all =
+            |selectors: &[&LabelSelector]| Selector::new(selectors.iter().flat_map(|s| &s.requirements));
+        (side.requires, side.requires_deny) = (all(&allow), all(&deny));
+        side
+    }
+
+    pub(super) fn rules(&self, direction: Direction) -> &Rules {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        }
+    }
+
+    pub(super) fn spec(&self, spec: usize) -> &Spec {
+        &self.specs[spec]
+    }
+
+    fn side_of(&self, spec: usize, direction: Direction) -> &crate::policy::spec::Side {
+        side_of(&self.specs[spec], direction)
+    }
+
+    pub(super) fn rule(&self, direction: Direction, entry: &Entry) -> &RuleSpec {
+        &self.side_of(entry.spec, direction).rules[entry.rule]
+    }
+
+    pub(super) fn rule_ref(&self, direction: Direction, entry: &Entry) -> RuleRef<'_> {
+        RuleRef { origin: &self.specs[entry.spec].origin, rule: self.rule(direction, entry) }
+    }
+}
+
+fn side_of(spec: &Spec, direction: Direction) -> &crate::policy::spec::Side {
+    match direction {
+        Direction::Ingress => &spec.ingress,
+        Direction::Egress => &spec.egress,
+    }
+}
+
+// === impl Subject ===
+
+impl Subject {
+    fn new(spec: &Spec) -> Self {
+        let (selector, host) = match &spec.subject {
+            SubjectSpec::Endpoints(selector) => (selector, false),
+            SubjectSpec::Nodes(selector) => (selector, true),
+        };
+        Self { selector: Selector::of(selector), host }
+    }
+
+    fn matches(&self, spec: &Spec, party: &Party) -> Match {
+        if self.host != party.is_host() {
+            return Match::No;
+        }
+        if let Some(namespace) = &spec.origin.namespace
+            && party.lookup("k8s", NAMESPACE_LABEL, false) != Lookup::Found(namespace)
+        {
+            return Match::No;
+        }
+        self.selector.matches(party, if self.host { Field::NodeSelector } else { Field::Labels })
+    }
+}
+
+// === impl Rules ===
+
+impl Rules {
+    fn new(specs: &[Spec], options: &EngineOptions, direction: Direction) -> Self {
+        let mut all = Self::default();
+        for (spec_number, spec) in specs.iter().enumerate() {
+            for (rule_number, rule) in side_of(spec, direction).rules.iter().enumerate() {
+                let peers = all.reach(&rule.peers, options, direction);
+                for (item, filter) in Filter::all(&rule.l4).into_iter().enumerate() {
+                    all.entries.push(Entry {
+                        spec: spec_number,
+                        rule: rule_number,
+                        deny: rule.deny,
+                        authentication: rule.authentication.as_deref().is_some_and(|mode| mode != "disabled"),
+                        peers: peers.clone(),
+                        filter,
+                        item,
+                    });
+                }
+            }
+        }
+        all
+    }
+
+    fn reach(&mut self, peers: &Peers, options: &EngineOptions, direction: Direction) -> Reach {
+        Reach(match peers {
+            Peers::Nobody => Box::default(),
+            Peers::Any => [self.number(PeerTest::All)].into(),
+            Peers::Of(list) => {
+                let mut numbers = Vec::new();
+                for spec in list {
+                    let serial = self.tests.len();
+                    numbers.extend(
+                        PeerTest::of(spec, options, direction, serial).into_iter().map(|t| self.number(t)),
+                    );
+                }
+                numbers.into()
+            }
+        })
+    }
+
+    /// The number of a test; equal ones share it.
+    fn number(&mut self, test: PeerTest) -> usize {
+        self.tests.iter().position(|t| *t == test).unwrap_or_else(|| {
+            self.tests.push(test);
+            self.tests.len() - 1
+        })
+    }
+}

@@ -1,0 +1,172 @@
+//! What exists already, in every form that people write it in.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::build::build;
+use crate::flow::{Direction, Identity, Port, Protocol};
+use crate::names::PolicyName;
+use crate::policy::Policy;
+
+fn identity(namespace: &str, labels: &[&str]) -> Arc<Identity> {
+    Arc::new(Identity::new(300, namespace, "", labels.iter().copied()))
+}
+
+/// shop/web → pay/api on TCP/443.
+fn egress() -> Observation {
+    Observation {
+        subject: identity("shop", &["k8s:app=web"]),
+        direction: Direction::Egress,
+        peer: ObservedPeer::Pod(identity("pay", &["k8s:app=api"])),
+        allow: Allow::Port(Protocol::Tcp, Port::new(443).unwrap()),
+    }
+}
+
+fn judge(spec: &str, observation: &Observation) -> Screened {
+    let text =
+        format!("apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: x}}\nspec: {spec}\n");
+    judge_text(&text, observation)
+}
+
+fn judge_text(text: &str, observation: &Observation) -> Screened {
+    let home = Namespace::parse("shop").unwrap();
+    let (mut known, left_out) = Known::read([Source { name: "x.yaml", home: Some(&home), text }]);
+    assert_eq!(left_out, []);
+    known.judge(observation)
+}
+
+fn check(spec: &str, expected: &str) {
+    let got = match judge(spec, &egress()) {
+        Screened::New => "new",
+        Screened::Allowed(_) => "allowed",
+        Screened::Denied(_) => "denied",
+    };
+    assert_eq!(got, expected, "{spec}");
+}
+
+const WEB: &str = "endpointSelector: {matchLabels: {app: web}}";
+const TO_PAY: &str = "toEndpoints: [{matchLabels: {'k8s:io.kubernetes.pod.namespace': pay}}]";
+
+#[test]
+fn wider_rules_and_ranges_allow() {
+    check(&format!("{{{WEB}, egress: [{{{TO_PAY}}}]}}"), "allowed");
+    check(&format!("{{endpointSelector: {{}}, egress: [{{{TO_PAY}}}]}}"), "allowed");
+    check(&format!("{{{WEB}, egress: [{{toEntities: [cluster]}}]}}"), "allowed");
+    let ports = |ports: &str| format!("{{{WEB}, egress: [{{{TO_PAY}, toPorts: [{{ports: [{ports}]}}]}}]}}");
+    check(&ports("{port: '400', endPort: 500, protocol: TCP}"), "allowed");
+    check(&ports("{port: '0'}"), "allowed");
+    check(&ports("{port: '443', protocol: UDP}"), "new");
+}
+
+#[test]
+fn what_is_about_others_says_nothing() {
+    check(&format!("{{endpointSelector: {{matchLabels: {{app: other}}}}, egress: [{{{TO_PAY}}}]}}"), "new");
+    check(&format!("{{{WEB}, ingress: [{{fromEntities: [all]}}]}}"), "new");
+    check(&format!("{{{WEB}, egress: [{{toEndpoints: [{{matchLabels: {{app: api}}}}]}}]}}"), "new");
+    check(&format!("{{{WEB}, egress: [{{}}]}}"), "new");
+}
+
+#[test]
+fn only_a_named_rule_allows() {
+    // Not enforced, says the policy; but the drop proves that something else enforces.
+    check(
+        &format!("{{{WEB}, egress: [{{toEntities: [host]}}], enableDefaultDeny: {{egress: false}}}}"),
+        "new",
+    );
+    let from_host =
+        Observation { direction: Direction::Ingress, peer: ObservedPeer::Entity(Entity::Host), ..egress() };
+    assert_eq!(
+        judge(&format!("{{{WEB}, ingress: [{{fromEntities: [ingress]}}]}}"), &from_host),
+        Screened::New
+    );
+}
+
+#[test]
+fn a_deny_rule_wins_over_everything() {
+    let spec = format!(
+        "{{{WEB}, egress: [{{{TO_PAY}}}], egressDeny: [{{{TO_PAY}, toPorts: [{{ports: [{{port: '443'}}]}}]}}]}}"
+    );
+    check(&spec, "denied");
+    let Screened::Denied(by) = judge(&spec, &egress()) else { panic!() };
+    assert!(by.contains("shop/x: spec.egressDeny[0]") && by.ends_with("in x.yaml"), "{by}");
+}
+
+#[test]
+fn what_cannot_be_checked_counts_as_new() {
+    check(&format!("{{{WEB}, egress: [{{{TO_PAY}, authentication: {{mode: required}}}}]}}"), "new");
+    check(
+        &format!("{{endpointSelector: {{matchLabels: {{app: web, version: v1}}}}, egress: [{{{TO_PAY}}}]}}"),
+        "new",
+    );
+    check(
+        &format!(
+            "{{{WEB}, egress: [{{toServices: [{{k8sService: {{serviceName: api, namespace: pay}}}}]}}]}}"
+        ),
+        "new",
+    );
+}
+
+#[test]
+fn clusterwide_and_kubernetes_policies_count() {
+    let clusterwide = "apiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: {name: c}\nspec: {endpointSelector: {matchLabels: {app: web}}, egress: [{toEndpoints: [{}]}]}\n";
+    assert!(matches!(judge_text(clusterwide, &egress()), Screened::Allowed(_)));
+    let kubernetes = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: k, namespace: shop}\nspec: {podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {}}]}]}\n";
+    assert!(matches!(judge_text(kubernetes, &egress()), Screened::Allowed(_)));
+}
+
+#[test]
+fn world_by_its_address() {
+    let world =
+        |address: &str| Observation { peer: ObservedPeer::World(address.parse().unwrap()), ..egress() };
+    let allowed = |spec: &str, address: &str| matches!(judge(spec, &world(address)), Screened::Allowed(_));
+    let cidr =
+        format!("{{{WEB}, egress: [{{toCIDRSet: [{{cidr: 192.0.2.0/24, except: [192.0.2.128/25]}}]}}]}}");
+    assert!(allowed(&cidr, "192.0.2.7"));
+    assert!(!allowed(&cidr, "192.0.2.200"));
+    assert!(!allowed(&cidr, "2001:db8::1"));
+    let entity = format!("{{{WEB}, egress: [{{toEntities: [world]}}]}}");
+    assert!(allowed(&entity, "192.0.2.7") && allowed(&entity, "2001:db8::1"));
+}
+
+#[test]
+fn what_cilium_refuses_decides_nothing_and_is_told() {
+    let text = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: x, namespace: shop}\nspec: {endpointSelector: {}, egress: [{toEntities: [everybody]}]}\n";
+    let (known, left_out) = Known::read([Source { name: "x.yaml", home: None, text }]);
+    assert!(known.is_empty());
+    assert_eq!(left_out.len(), 1);
+}
+
+#[test]
+fn rules_are_confirmed_by_the_bytes_that_are_written() {
+    let peers = [
+        ObservedPeer::Pod(identity("pay", &["k8s:app=api"])),
+        ObservedPeer::Pod(identity("shop", &["k8s:io.cilium.k8s.policy.serviceaccount=robot"])),
+        ObservedPeer::Entity(Entity::KubeApiserver),
+        ObservedPeer::Entity(Entity::Host),
+        ObservedPeer::Entity(Entity::RemoteNode),
+        ObservedPeer::World("192.0.2.7".parse().unwrap()),
+        ObservedPeer::World("2001:db8::7".parse().unwrap()),
+    ];
+    for peer in peers {
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let observation = Observation { peer: peer.clone(), direction, ..egress() };
+            let built = build(vec![(observation, Default::default())]);
+            let (subject, rules) = built.policies.first_key_value().unwrap();
+            let mut policy = Policy::new(PolicyName::parse("x").unwrap(), subject.clone());
+            rules.keys().for_each(|rule| assert!(policy.add(rule.clone())));
+            assert_eq!(confirm(&policy, rules), []);
+        }
+    }
+}
+
+#[test]
+fn a_rule_that_does_not_allow_its_observation_is_found() {
+    let built = build(vec![(egress(), Default::default())]);
+    let (subject, rules) = built.policies.first_key_value().unwrap();
+    let mut policy = Policy::new(PolicyName::parse("x").unwrap(), subject.clone());
+    for rule in rules.keys() {
+        let other = Allow::Port(Protocol::Tcp, Port::new(444).unwrap());
+        policy.add(crate::policy::Rule { allow: other, ..rule.clone() });
+    }
+    assert_eq!(confirm(&policy, rules).len(), 1);
+}
