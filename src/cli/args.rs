@@ -101,6 +101,9 @@ pub(super) struct ReachArgs {
     /// How long connecting may take
     #[arg(long, env = "CPG_TIMEOUT", value_name = "DURATION", default_value = "10s")]
     pub(super) timeout: String,
+    /// End when the stream ends, instead of connecting again
+    #[arg(long, env = "CPG_NO_RECONNECT", value_parser = FalseyValueParser::new())]
+    pub(super) no_reconnect: bool,
     /// Kubeconfig of the cluster (default: KUBECONFIG, then ~/.kube/config, then the pod's service account)
     #[arg(long, env = "CPG_KUBECONFIG", value_name = "FILE")]
     pub(super) kubeconfig: Option<std::ffi::OsString>,

@@ -106,7 +106,7 @@ async fn follow(
             () = stop.stopped() => {}
         }
     };
-    let flows = Live::new(relay.flows(&filters.interest));
+    let flows = Live::once(relay.flows(&filters.interest));
     Ok(tokio::join!(keeper.follow(flows, stop.clone()), end).0)
 }
 

@@ -33,7 +33,13 @@ async fn follow(settings: settings::Generate) -> anyhow::Result<Summary> {
         relay = connector.connect() => relay?,
     };
     tracing::info!(server = %connector.name(), "connected; following dropped flows");
-    let mut summary = keeper.follow(Live::new(relay.flows(&run.filters.interest)), stop).await;
+    let interest = run.filters.interest.clone();
+    let live = if reach.lasting {
+        Live::lasting(connector, relay.clone(), interest)
+    } else {
+        Live::once(relay.flows(&interest))
+    };
+    let mut summary = keeper.follow(live, stop).await;
     if summary.nothing_matched() {
         summary.namespaces_of_relay = relay.namespaces().await.ok().flatten();
     }

@@ -184,7 +184,7 @@ fn a_closed_stream_is_not_success_but_what_was_learned_is_kept() {
             .then(Step::Pause(Duration::from_millis(300)))
             .then(step)]));
         let dir = tempfile::tempdir().unwrap();
-        let child = server.generate(dir.path(), &["--flush-interval", "1h"]);
+        let child = server.generate(dir.path(), &["--flush-interval", "1h", "--no-reconnect"]);
         child.end().code(2).says("NOT DONE: the stream of the relay ended");
         assert_eq!(policies(dir.path()), [ONE], "{what}");
     }
@@ -291,4 +291,45 @@ fn demo_serve_can_be_followed_by_hand() {
     child.end().code(0);
     server.signal("-TERM");
     server.end().code(0);
+}
+
+#[test]
+fn after_every_end_the_stream_goes_on() {
+    let two = denied().port(81);
+    let ends = [
+        Step::EndOk,
+        Step::EndWith(tonic::Status::unavailable("going away")),
+        Step::EndWith(tonic::Status::unknown("?")),
+        Step::Cut,
+    ];
+    for end in ends {
+        let server = serving(DemoRelay::new([
+            sends(&[denied()]).then(end),
+            sends(std::slice::from_ref(&two)).then(Step::Hang),
+        ]));
+        let dir = tempfile::tempdir().unwrap();
+        let child = server.generate(dir.path(), &[]);
+        until("both needs are in a file", || rules_or_none(dir.path()).is_some_and(|r| r.len() == 2));
+        child.signal("-TERM");
+        let ran = child.end().code(0).says("the stream of the relay ended").says("connected again after");
+        for once in ["the stream of the relay ended", "connected again after"] {
+            assert_eq!(ran.stderr.matches(once).count(), 1, "{}", ran.stderr);
+        }
+        assert_eq!(server.relay.requests().len(), 2);
+    }
+}
+
+#[test]
+fn what_will_never_be_served_is_not_asked_for_again() {
+    for status in [
+        tonic::Status::invalid_argument("no"),
+        tonic::Status::unimplemented("no"),
+        tonic::Status::permission_denied("no"),
+        tonic::Status::unauthenticated("no"),
+    ] {
+        let server = serving(DemoRelay::new([sends(&[denied()]).then(Step::EndWith(status))]));
+        let dir = tempfile::tempdir().unwrap();
+        server.generate(dir.path(), &[]).end().code(2).says("NOT DONE: the stream of the relay ended");
+        assert_eq!((policies(dir.path()), server.relay.requests().len()), (vec![ONE.to_owned()], 1));
+    }
 }

@@ -201,7 +201,7 @@ fn a_real_relay_that_goes_is_an_end_with_code_two() {
     let Some(program) = program() else { return skipped(MISSING) };
     let testbed = Testbed::up(&program, &["-nodes", "1"]);
     let dir = tempfile::tempdir().unwrap();
-    let running = testbed.generate(dir.path(), &["--flush-interval", "1h", "--debug"]);
+    let running = testbed.generate(dir.path(), &["--flush-interval", "1h", "--debug", "--no-reconnect"]);
     testbed.call(
         "POST",
         "/node/node-1/inject?now=1",

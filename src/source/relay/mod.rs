@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -145,6 +146,43 @@ impl Relay {
             seen_flows: status.seen_flows,
             uptime: Duration::from_nanos(status.uptime_ns),
         }))
+    }
+}
+
+// === impl ServerStatus ===
+
+impl ServerStatus {
+    /// How far back the flows reach that are held now, at the rate since the start; `None` where that
+    /// cannot be told.
+    pub fn reach(&self) -> Option<Duration> {
+        if self.num_flows == 0 || self.seen_flows == 0 {
+            return None;
+        }
+        let share = self.num_flows as f64 / self.seen_flows.max(self.num_flows) as f64;
+        Some(self.uptime.mul_f64(share))
+    }
+}
+
+/// In a few words: "hubble-relay v1.19.4, 3 nodes connected; it remembers 4,095 flows, about 2m".
+impl fmt::Display for ServerStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = if self.version.is_empty() { "a version that it does not tell" } else { &self.version };
+        f.write_str(version)?;
+        if let Some(nodes) = self.connected_nodes {
+            write!(f, ", {} connected", text::count(nodes.into(), "node"))?;
+        }
+        if let Some(nodes) = self.unavailable_nodes.filter(|n| *n > 0) {
+            write!(f, ", {} unavailable", text::grouped(nodes.into()))?;
+        }
+        let (num, max) = (text::grouped(self.num_flows), text::grouped(self.max_flows));
+        write!(f, "; it remembers {num} of at most {max} flows")?;
+        match self.reach() {
+            Some(reach) => {
+                let reach = humantime::format_duration(Duration::from_secs(reach.as_secs().max(1)));
+                write!(f, ", about {reach} back")
+            }
+            None => Ok(()),
+        }
     }
 }
 
