@@ -4,7 +4,10 @@
 CARGO ?= cargo
 GO ?= go
 TESTBED := $(CURDIR)/tests/testbed/bin/testbed
-TESTBED_SOURCES := $(shell find tests/testbed -name '*.go' -o -name 'go.*' 2>/dev/null)
+TESTBED_KUBE := $(CURDIR)/tests/testbed/bin/testbed-kube
+TESTBED_SOURCES := $(shell find tests/testbed -path tests/testbed/v120 -prune -o -path tests/testbed/kube -prune -o \( -name '*.go' -o -name 'go.*' -o -name '*.yaml' \) -print 2>/dev/null)
+TESTBED_KUBE_SOURCES := $(shell find tests/testbed/kube tests/testbed/common -name '*.go' -o -name 'go.*' 2>/dev/null)
+KUBERNETES := -X k8s.io/component-base/version.gitVersion=v1.35.6 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=35
 HAVE_GO := $(shell command -v $(GO) 2>/dev/null)
 # On machines that share their cores, leave some to the others: make test JOBS=1
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -21,7 +24,7 @@ run: need-cargo ## Watch cpg work: a demo relay, the real pipeline, policy files
 	$(CARGO) run --locked --quiet -- demo
 
 ifdef HAVE_GO
-test: need-cargo $(TESTBED) ## All tests; with Go also those against the real Hubble Relay and Cilium's own validation
+test: need-cargo $(TESTBED) $(TESTBED_KUBE) ## All tests; with Go also those against the real Hubble Relay and Cilium's own validation
 	CPG_TESTBED=$(TESTBED) $(CARGO) test --locked
 	cd tests/testbed && $(GO) vet ./... && $(GO) test ./...
 else
@@ -34,8 +37,11 @@ endif
 $(TESTBED): $(TESTBED_SOURCES)
 	cd tests/testbed && $(GO) build -mod=readonly -p $(JOBS) -ldflags "-s -w" -o bin/testbed .
 
-testbed: $(TESTBED) ## Start the real Hubble Relay by hand; prints its address, ends with Ctrl-C
-	@dir=$$(mktemp -d) && $(TESTBED) up -dir $$dir
+$(TESTBED_KUBE): $(TESTBED_KUBE_SOURCES)
+	cd tests/testbed/kube && $(GO) build -mod=readonly -p $(JOBS) -ldflags "-s -w $(KUBERNETES)" -o ../bin/testbed-kube .
+
+testbed: $(TESTBED) $(TESTBED_KUBE) ## Start the real Hubble Relay and API server by hand; prints address and kubeconfig, ends with Ctrl-C
+	@dir=$$(mktemp -d) && $(TESTBED) up -kube -dir $$dir
 
 check: need-cargo fmt lint doc test ## What CI runs
 

@@ -18,7 +18,7 @@
 //! |---|---|---|
 //! | [`text`], [`names`] | text that is safe on a terminal; names that are safe in a path | yes |
 //! | [`flow`] | what Hubble saw, whatever wire it came over | yes |
-//! | [`policy`] | rules, documents as they stand in files, the canonical form that is written | yes |
+//! | [`policy`] | rules, documents, what Cilium makes of them and says to them, the canonical form that is written | yes |
 //! | [`engine`] | what Cilium's agent would decide about a connection, and because of which rules | yes |
 //! | [`source`] | a relay's stream and captures, decoded through one door | no |
 //! | [`classify`] | what a flow means: a need, another kind of drop, nothing; the user's filters | yes |

@@ -76,9 +76,39 @@ Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal end
   cpg demo --serve 127.0.0.1:4245   only serve, over and over; then, in another terminal:
   cpg generate --server 127.0.0.1:4245")]
     Demo(DemoArgs),
+    /// Say what the API server and Cilium's agent would refuse in policy files, and what does nothing
+    #[command(
+        args_override_self = true,
+        after_help = "Examples:
+  cpg validate policies/                      every YAML file below a directory
+  cpg validate --cilium-version 1.16 web.yaml
+  kustomize build . | cpg validate --output json -
+
+Exit codes: 0 clean; 1 refusals or warnings; 2 something could not be read."
+    )]
+    Validate(ValidateArgs),
     /// Tools for people who work on cpg
     #[command(hide = true)]
     Dev(DevArgs),
+}
+
+#[derive(Debug, Group)]
+pub(super) struct ValidateArgs {
+    /// Files, directories, or - for standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    /// The version of Cilium that is to take them: 1.16 to 1.20
+    #[arg(long, env = "CPG_CILIUM_VERSION", value_name = "VERSION", default_value = "1.19")]
+    pub(super) cilium_version: String,
+    /// Form of the findings on standard output
+    #[arg(long, env = "CPG_OUTPUT", value_enum, default_value_t = OutputFormat::Text)]
+    pub(super) output: OutputFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Group)]
@@ -385,7 +415,7 @@ impl Args {
         let short = match &self.command {
             Command::Generate(args) => args.run.json,
             Command::Replay(args) => args.run.json,
-            Command::Demo(_) | Command::Dev(_) => false,
+            Command::Demo(_) | Command::Validate(_) | Command::Dev(_) => false,
         };
         short || self.log.log_format == LogFormat::Json
     }

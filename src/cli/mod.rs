@@ -10,6 +10,7 @@ mod output;
 mod reach;
 mod replay;
 mod settings;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
             Command::Generate(args) => generate::run(*args, &places, log).await,
             Command::Replay(args) => replay::run(args, log).await,
             Command::Demo(args) => demo::run(args, log).await,
+            Command::Validate(args) => validate::run(&args),
             Command::Dev(args) => dev::run(args).await,
         }
     });

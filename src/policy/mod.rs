@@ -6,6 +6,7 @@ mod document;
 mod rule;
 mod selector;
 pub mod spec;
+pub mod validate;
 pub mod yaml;
 
 pub use canonical::{MAX_FIELDS, MAX_PORTS, Policy, Rules};

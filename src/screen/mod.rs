@@ -15,8 +15,9 @@ use crate::aggregate::{Observation, ObservedPeer};
 use crate::engine::{AllowLocalhost, Allowance, Decision, Engine, EngineOptions, Party, RuleRef, Traffic};
 use crate::flow::Protocol;
 use crate::names::Namespace;
-use crate::policy::spec::{Options, Spec, Version, sanitise};
-use crate::policy::{Allow, Document, Entity, read_documents};
+use crate::policy::spec::{Finding, Options, Refusal, Spec, Version};
+use crate::policy::validate::check;
+use crate::policy::{Allow, Entity};
 
 /// A text with policies that people wrote.
 #[derive(Debug, Clone, Copy)]
@@ -59,28 +60,24 @@ impl Known {
         let mut known = Self::default();
         let mut left_out = Vec::new();
         for source in sources {
-            let documents = match read_documents(source.text) {
-                Ok(documents) => documents,
-                Err(e) => {
-                    left_out.push((source.name.to_owned(), e.to_string()));
-                    continue;
-                }
-            };
             let namespace = source.home.map_or("default", Namespace::as_str);
             let options = Options { namespace: namespace.into(), ..Options::of(Version::V1_19) };
-            for document in documents {
+            for checked in check(source.text, &options) {
                 let number = known.sources.len();
                 known.sources.push(source.name.into());
-                match sanitise(&Document { index: number, ..document }, &options) {
-                    Ok(specs) => known.specs.extend(specs),
-                    Err(findings) => {
-                        let why = findings
-                            .first()
-                            .map(|f| format!("{}: {}", f.path, f.message))
-                            .unwrap_or_default();
+                let Some(specs) = checked.specs else {
+                    let refused =
+                        |f: &&Finding| !matches!(f.refusal, Refusal::Warning | Refusal::Information);
+                    if let Some(finding) = checked.findings.iter().find(refused) {
+                        let why = format!("{}: {}", finding.path, finding.message);
                         left_out.push((source.name.to_owned(), why));
                     }
-                }
+                    continue;
+                };
+                known.specs.extend(specs.into_iter().map(|mut spec| {
+                    spec.origin.document = number;
+                    spec
+                }));
             }
         }
         (known, left_out)

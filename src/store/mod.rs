@@ -275,7 +275,7 @@ impl Store {
             if text.is_none() && !is_new {
                 return Ok(Tried::Gone);
             }
-            let merged = match merge(text, home.as_ref(), &additions) {
+            let merged = match guarded(text, home.as_ref(), &additions) {
                 Ok(merged) => merged,
                 Err(Refusal::NoDocument(_) | Refusal::ForeignKind(_)) => return Ok(Tried::Gone),
                 Err(refusal) => return Ok(Tried::Refused(refusal.to_string())),
@@ -412,6 +412,12 @@ fn make_directory(root: &Path) -> Result<(), StoreError> {
             _ => StoreError::Create { path: root.to_owned(), source },
         }),
     }
+}
+
+/// [`merge`], where a fault in reading or editing YAML refuses one file instead of ending the run.
+fn guarded(text: Option<&str>, home: Option<&Namespace>, additions: &Policy) -> Result<Merged, Refusal> {
+    std::panic::catch_unwind(|| merge(text, home, additions))
+        .unwrap_or_else(|_| Err(Refusal::NotEditable("a fault of cpg, please report it".to_owned())))
 }
 
 // === impl Applied ===

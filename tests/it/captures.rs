@@ -14,14 +14,16 @@ use crate::support::{Ran, cpg, rules, run, tree, write};
 const LINES: u64 = 100_000;
 
 /// A capture with what has to come of it.
-struct Generated {
+pub(crate) struct Generated {
     dir: tempfile::TempDir,
-    text: String,
+    pub(crate) text: String,
+    /// The lines of the truth file.
+    pub(crate) needs: Vec<Value>,
     /// Each need in the words of `support::rules`, with its number of connections.
     truth: BTreeMap<String, u64>,
 }
 
-fn generated() -> &'static Generated {
+pub(crate) fn generated() -> &'static Generated {
     static ONCE: OnceLock<Generated> = OnceLock::new();
     ONCE.get_or_init(|| {
         let (mut text, mut truth) = (Vec::new(), Vec::new());
@@ -29,8 +31,9 @@ fn generated() -> &'static Generated {
         let dir = tempfile::tempdir().unwrap();
         write(&dir.path().join("capture.jsonl"), &text);
         let truth = String::from_utf8(truth).unwrap();
-        let truth = truth.lines().map(|line| need(&serde_json::from_str(line).unwrap())).collect();
-        Generated { dir, text: String::from_utf8(text).unwrap(), truth }
+        let needs: Vec<Value> = truth.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let truth = needs.iter().map(need).collect();
+        Generated { dir, text: String::from_utf8(text).unwrap(), needs, truth }
     })
 }
 

@@ -13,11 +13,12 @@ use crate::live::{Running, until};
 use crate::support::{Line, cpg, denied, identity, pod, rules, run, skipped, tree, write};
 
 /// The program of the real parts, where it was built.
-fn program() -> Option<PathBuf> {
+pub(crate) fn program() -> Option<PathBuf> {
     std::env::var_os("CPG_TESTBED").map(PathBuf::from).filter(|path| path.is_file())
 }
 
-const MISSING: &str = "the tests against real parts need the testbed: make test builds it where Go is there";
+pub(crate) const MISSING: &str =
+    "the tests against real parts need the testbed: make test builds it where Go is there";
 
 /// Real observers behind the real Relay, until it is dropped.
 struct Testbed {

@@ -9,10 +9,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -37,6 +39,7 @@ func TestKube(t *testing.T) {
 		{"objects", testObjects},
 		{"forwards", testForwards},
 		{"roles", testRoles},
+		{"each right", testEachRight},
 		{"apply", testApply},
 		{"relay pods", testRelayPods},
 		{"audit", testAudit},
@@ -138,6 +141,57 @@ func testRoles(t *testing.T, b *bed) {
 				}
 			}
 		})
+	}
+}
+
+// testEachRight takes one verb after the other from the role for workstations: without it the
+// forward fails, unless it serves something else.
+func testEachRight(t *testing.T, b *bed) {
+	ctx := context.Background()
+	role, err := login(t, b.Admin).client.RbacV1().Roles("kube-system").Get(ctx, "cpg-workstation", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := 0
+	for i, rule := range role.Rules {
+		for j, verb := range rule.Verbs {
+			name := fmt.Sprintf("without-%s-%s", verb, strings.ReplaceAll(rule.Resources[0], "/", "-"))
+			less := rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "kube-system"}}
+			less.TypeMeta = metav1.TypeMeta{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "Role"}
+			less.Rules = slices.Clone(role.Rules)
+			less.Rules[i].Verbs = slices.Delete(slices.Clone(rule.Verbs), j, j+1)
+			if len(less.Rules[i].Verbs) == 0 {
+				less.Rules = slices.Delete(less.Rules, i, i+1)
+			}
+			text, err := json.Marshal(less)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var made kube.Role
+			if err := json.Unmarshal([]byte(b.do("POST", "/kube/user?name="+name, "")), &made); err != nil {
+				t.Fatal(err)
+			}
+			b.do("POST", "/kube/apply", fmt.Sprintf(`%s
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: %[2]s, namespace: kube-system}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: %[2]s}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: %[2]s}]
+`, text, name))
+			conn, err := login(t, made.Kubeconfig).dial(ctx)
+			if err == nil {
+				conn.Close()
+			}
+			other := name == "without-get-pods" || name == "without-get-configmaps"
+			if (err == nil) != other || err != nil && !strings.Contains(strings.ToLower(err.Error()), "forbidden") {
+				t.Errorf("%s: %v", name, err)
+			}
+			without++
+		}
+	}
+	if without != 6 {
+		t.Errorf("the role has %d verbs", without)
 	}
 }
 

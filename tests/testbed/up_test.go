@@ -344,6 +344,16 @@ func TestTLS(t *testing.T) {
 				if err := ask(b.Relay, config); status.Code(err) != codes.Unavailable {
 					t.Errorf("without a certificate: %v", err)
 				}
+				for _, query := range []string{"name=late&expired=1", "name=stranger&ca=other"} {
+					config.Certificates = []tls.Certificate{b.issue(query)}
+					if err := ask(b.Relay, config); status.Code(err) != codes.Unavailable {
+						t.Errorf("%s: %v", query, err)
+					}
+				}
+				config.Certificates = []tls.Certificate{b.issue("name=second")}
+				if err := ask(b.Relay, config); err != nil {
+					t.Errorf("a further certificate: %v", err)
+				}
 				config.Certificates = []tls.Certificate{b.certificate()}
 			}
 			if err := ask(b.Relay, config); err != nil {
@@ -372,6 +382,18 @@ func (b *bed) tlsConfig() *tls.Config {
 	config := &tls.Config{RootCAs: x509.NewCertPool(), ServerName: b.Name}
 	config.RootCAs.AppendCertsFromPEM(text)
 	return config
+}
+
+// issue asks for a further client certificate.
+func (b *bed) issue(query string) tls.Certificate {
+	b.t.Helper()
+	var made struct{ Cert, Key string }
+	if err := json.Unmarshal([]byte(b.do("POST", "/tls/client?"+query, "")), &made); err != nil {
+		b.t.Fatal(err)
+	}
+	other := *b
+	other.Cert, other.Key = made.Cert, made.Key
+	return other.certificate()
 }
 
 func (b *bed) certificate() tls.Certificate {

@@ -29,9 +29,9 @@ pub(super) fn l7_rules(cx: &mut Cx<'_>, at: &At<'_>, place: Place) -> L7 {
         return parser.map_or(L7::None, |parser| L7::Proxylib { parser, rules: Vec::new() });
     }
 
-    let host_before_1_18 = place.host && cx.options.version < Version::V1_18;
-    if place.host && (place.ingress || host_before_1_18 || http || kafka) {
-        cx.refuse(at, "rules for the host take no layer 7 rules (only DNS, on egress, since 1.18)");
+    let host_before_1_17 = place.host && cx.options.version < Version::V1_17;
+    if place.host && (place.ingress || host_before_1_17 || http || kafka) {
+        cx.refuse(at, "rules for the host take no layer 7 rules (only DNS, on egress, since 1.17)");
     }
     if !cx.options.l7_proxy {
         cx.refuse(at, "layer 7 rules need the agent's flag enable-l7-proxy");

@@ -1,6 +1,6 @@
 //! The sanitised model: what is left of a policy once Cilium's agent has decoded and sanitised it.
 //!
-//! [`sanitise`] does what the agent does with an object that the API server has stored: it ignores
+//! [`sanitise()`] does what the agent does with an object that the API server has stored: it ignores
 //! fields that it does not know, decodes, refuses what `Parse` and `Sanitize` refuse, and normalises
 //! the rest. Whoever decides about connections needs nothing but these types; what the API server
 //! itself would refuse is the business of `policy::validate`.
@@ -24,11 +24,13 @@ mod label;
 pub(super) mod node;
 mod options;
 mod peer;
-mod sanitise;
+pub(super) mod sanitise;
 mod selector;
 pub(super) mod syntax;
 
+pub(super) use decode_l4::icmp_type_by_name;
 pub use finding::{Finding, Mark, Path, Refusal, Step};
+pub(super) use go_regexp::check as go_regexp_check;
 pub use l4::{EndPort, IcmpMatch, IpProtocol, L4, PortMatch, PortRule, PortSpec, Protocols};
 pub use l7::{
     DnsRule, HeaderAction, HeaderMatch, HttpRule, KafkaRule, L7, Listener, ListenerKind, SecretRef,
@@ -41,6 +43,7 @@ pub use peer::{
     NamespaceAddition, NodePeer, PeerSpec, Peers, ServicePeer,
 };
 pub use sanitise::{sanitise, sanitise_value};
+pub(super) use selector::LABEL_VALUE;
 pub use selector::parse_key;
 
 /// One rule of a policy object: its `spec`, or one item of its `specs`. A Kubernetes NetworkPolicy is
@@ -136,6 +139,9 @@ pub struct RuleSpec {
 // === impl PolicyKind ===
 
 impl PolicyKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Cnp, Self::Ccnp, Self::KubernetesNetworkPolicy];
+
     /// The `kind` of the object.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -147,9 +153,7 @@ impl PolicyKind {
 
     /// From `apiVersion` and `kind`.
     pub fn from_words(api_version: &str, kind: &str) -> Option<Self> {
-        [Self::Cnp, Self::Ccnp, Self::KubernetesNetworkPolicy]
-            .into_iter()
-            .find(|k| k.as_str() == kind && k.api_version() == api_version)
+        Self::ALL.into_iter().find(|k| k.as_str() == kind && k.api_version() == api_version)
     }
 
     /// The `apiVersion` of the object.

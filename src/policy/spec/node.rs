@@ -32,6 +32,8 @@ pub(in crate::policy) struct Problem {
 pub(in crate::policy) struct Cx<'o> {
     pub(in crate::policy) options: &'o Options,
     pub(in crate::policy) problems: Vec<Problem>,
+    /// Somebody refuses the document.
+    pub(in crate::policy) refused: bool,
     /// How many problems there were beyond those that are kept.
     pub(in crate::policy) dropped: usize,
 }
@@ -103,12 +105,15 @@ impl<'a> At<'a> {
 
 impl<'o> Cx<'o> {
     pub(in crate::policy) fn new(options: &'o Options) -> Self {
-        Self { options, problems: Vec::new(), dropped: 0 }
+        Self { options, problems: Vec::new(), refused: false, dropped: 0 }
     }
 
     /// Notes a problem.
     pub(in crate::policy) fn note(&mut self, refusal: Refusal, path: Path, message: impl Into<String>) {
-        if self.problems.len() < MAX_PROBLEMS {
+        // Warnings must not push out the one reason for which a document is refused.
+        let first_refusal = refusal.refuses() && !self.refused;
+        self.refused |= refusal.refuses();
+        if self.problems.len() < MAX_PROBLEMS || first_refusal {
             self.problems.push(Problem { path, refusal, message: message.into() });
         } else {
             self.dropped += 1;

@@ -31,7 +31,7 @@ pub fn sanitise(document: &Document, options: &Options) -> Result<Vec<Spec>, Vec
     if findings.is_empty() { Ok(specs) } else { Err(findings) }
 }
 
-/// As [`sanitise`], for one object at `path` of document number `index`.
+/// As [`sanitise()`], for one object at `path` of document number `index`.
 pub fn sanitise_value(
     index: usize,
     object: &Value,
@@ -40,7 +40,7 @@ pub fn sanitise_value(
 ) -> Result<Vec<Spec>, Vec<Finding>> {
     let mut cx = Cx::new(options);
     let specs = object_specs(&mut cx, index, object, path);
-    if cx.problems.iter().any(|problem| problem.refusal.refuses()) {
+    if cx.refused {
         let refused = cx.problems.into_iter().filter(|problem| problem.refusal.refuses());
         return Err(refused.map(|problem| problem.finding(index, object)).collect());
     }

@@ -146,7 +146,14 @@ pub fn parse_key(text: &str, version: Version) -> Result<LabelKey, String> {
 
 /// A key in a place where the source is fixed (CIDR groups).
 fn with_source(source: &str, text: &str, version: Version) -> Result<LabelKey, String> {
-    if version >= Version::V1_20 { parse_key_1_20(text, source) } else { extended(source, text) }
+    if version < Version::V1_20 {
+        return extended(source, text);
+    }
+    if let Some(rest) = text.strip_prefix('$') {
+        return parse_key_1_20(&format!("{}:{rest}", LabelKey::RESERVED), source);
+    }
+    // Here 1.20 puts the source in first and checks then, so that an empty source is no fault.
+    parse_key_1_20(text.strip_prefix(':').filter(|rest| !rest.contains(':')).unwrap_or(text), source)
 }
 
 /// Up to 1.19 the agent writes `source.key`, checks that as one name, and later takes it apart at the

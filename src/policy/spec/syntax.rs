@@ -104,7 +104,6 @@ pub(in crate::policy) fn prefix_address(text: &str) -> Option<IpAddr> {
     text.rsplit_once('/')?.0.parse().ok()
 }
 
-#[allow(dead_code, reason = "for the API server's checks")]
 /// A prefix as the API server's format `cidr` reads it: leading zeros are welcome.
 pub(in crate::policy) fn is_sloppy_cidr(text: &str) -> bool {
     let Some((address, bits)) = text.split_once('/') else { return false };
@@ -133,7 +132,6 @@ pub(in crate::policy) fn is_sloppy_cidr(text: &str) -> bool {
     address_ok && number(bits, 10).is_some_and(|n| n <= max)
 }
 
-#[allow(dead_code, reason = "for the API server's checks")]
 /// Without leading zeros, but not empty.
 fn short(digits: &str) -> &str {
     let rest = digits.trim_start_matches('0');

@@ -40,13 +40,14 @@ type Result struct {
 }
 
 // Apply creates or updates every object of a text of YAML documents, with strict field validation.
-// A status is written too, since no controller does it here.
+// A status is written too, since no controller does it here. Rights count as soon as it returns.
 func (c *Cluster) Apply(ctx context.Context, text []byte, o Options) ([]Result, error) {
 	documents, err := document.Split(text)
 	if err != nil {
 		return nil, err
 	}
 	results := []Result{}
+	granted := false
 	for _, d := range documents {
 		result := Result{Index: d.Index}
 		err := d.Err
@@ -63,7 +64,11 @@ func (c *Cluster) Apply(ctx context.Context, text []byte, o Options) ([]Result, 
 				result.Code, result.Reason = status.Status().Code, string(status.Status().Reason)
 			}
 		}
+		granted = granted || result.OK && grants(d.Object.GroupVersionKind().Group)
 		results = append(results, result)
+	}
+	if granted && !o.DryRun {
+		return results, c.rights(ctx)
 	}
 	return results, nil
 }
@@ -158,6 +163,14 @@ func (c *Cluster) Delete(ctx context.Context, kind, namespace, name string) (int
 	if err != nil {
 		return 0, err
 	}
+	n, err := c.delete(ctx, resource, namespace, name)
+	if err == nil && grants(resource.Group) {
+		err = c.rights(ctx)
+	}
+	return n, err
+}
+
+func (c *Cluster) delete(ctx context.Context, resource schema.GroupVersionResource, namespace, name string) (int, error) {
 	now := int64(0)
 	options := metav1.DeleteOptions{GracePeriodSeconds: &now}
 	if name != "" {

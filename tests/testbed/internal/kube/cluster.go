@@ -4,6 +4,7 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +70,9 @@ type Cluster struct {
 	// pods is held during a change of the relay's pods; podsMade counts those that there have been.
 	pods     sync.Mutex
 	podsMade int
+	// probes is held during a wait for rights.
+	probes     sync.Mutex
+	probesMade int
 }
 
 // Files are those that the parts are started with.
@@ -190,7 +194,7 @@ func (c *Cluster) Fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, text := range append([][]byte{definitions, objects}, roles...) {
+	for _, text := range [][]byte{definitions, objects, roles} {
 		results, err := c.Apply(ctx, text, Options{})
 		if err != nil {
 			return err
@@ -207,39 +211,35 @@ func (c *Cluster) Fill(ctx context.Context) error {
 	if err := c.roles(ctx); err != nil {
 		return err
 	}
-	return c.settled(ctx)
+	return c.until(ctx, func() error { return c.established(ctx) })
 }
 
-// settled waits until the definitions are served and the roles have reached the API server's
-// authorizer.
-func (c *Cluster) settled(ctx context.Context) error {
+// until asks until there is no error, for at most half a minute.
+func (c *Cluster) until(ctx context.Context, ask func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for _, ask := range []func(context.Context) error{c.established, c.bound} {
-		for {
-			err := ask(ctx)
-			if err == nil {
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return errors.Join(err, ctx.Err())
-			case <-time.After(20 * time.Millisecond):
-			}
+	for {
+		err := ask()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	return nil
 }
 
-// roles are the files of deploy/rbac.
-func (config Config) roles() ([][]byte, error) {
-	var out [][]byte
+// roles are the files of deploy/rbac as one text.
+func (config Config) roles() ([]byte, error) {
+	var texts [][]byte
 	for _, name := range []string{"workstation.yaml", "in-cluster.yaml", "cluster-dedup.yaml"} {
 		text, err := os.ReadFile(filepath.Join(config.RBAC, name))
 		if err != nil {
 			return nil, fmt.Errorf("-rbac must name the directory deploy/rbac of the project: %w", err)
 		}
-		out = append(out, text)
+		texts = append(texts, text)
 	}
-	return out, nil
+	return bytes.Join(texts, []byte("\n---\n")), nil
 }

@@ -5,14 +5,12 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"text/template"
 	"time"
 
-	authorizationv1 "k8s.io/api/authorization/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -107,27 +105,6 @@ func (c *Cluster) established(ctx context.Context) error {
 		}
 		if _, err := c.resource(resource, "").List(ctx, metav1.ListOptions{}); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// bound fails until the authorizer knows what each role may.
-func (c *Cluster) bound(ctx context.Context) error {
-	for name, ask := range map[string]authorizationv1.ResourceAttributes{
-		"workstation":   {Verb: "get", Resource: "services", Namespace: ciliumNamespace, Name: "hubble-relay"},
-		"in-cluster":    {Verb: "get", Resource: "services", Namespace: ciliumNamespace, Name: "hubble-relay"},
-		"cluster-dedup": {Verb: "watch", Group: "cilium.io", Resource: "ciliumnetworkpolicies"},
-	} {
-		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-			User: c.Ready.Roles[name].User, Groups: groupsOf[name], ResourceAttributes: &ask,
-		}}
-		answer, err := c.core.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
-		if err != nil {
-			return err
-		}
-		if !answer.Status.Allowed {
-			return fmt.Errorf("the user %s may not %s %s", name, ask.Verb, ask.Resource)
 		}
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,7 +35,7 @@ type Authority struct {
 	dir    string
 	cert   *x509.Certificate
 	key    *ecdsa.PrivateKey
-	serial int64
+	serial atomic.Int64
 }
 
 // New makes a CA of that name in dir.
@@ -46,7 +47,7 @@ func New(dir, name string) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{CertFile: filepath.Join(dir, "ca.crt"), dir: dir, key: key, serial: 1}
+	a := &Authority{CertFile: filepath.Join(dir, "ca.crt"), dir: dir, key: key}
 	template := a.template(name)
 	template.IsCA = true
 	template.BasicConstraintsValid = true
@@ -108,9 +109,8 @@ func (a *Authority) IssueFor(file string, s Subject) (Pair, error) {
 }
 
 func (a *Authority) template(name string) *x509.Certificate {
-	a.serial++
 	return &x509.Certificate{
-		SerialNumber: big.NewInt(a.serial),
+		SerialNumber: big.NewInt(a.serial.Add(1)),
 		Subject:      pkix.Name{CommonName: name},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(7 * 24 * time.Hour),

@@ -20,7 +20,7 @@ import (
 
 // routes is the one control channel that callers need: what concerns processes is answered here,
 // the rest goes on to the control server of the part. README.md lists the requests.
-func routes(t *table, relay *relayClient, cluster *kube.Cluster) http.Handler {
+func routes(t *table, relay *relayClient, certificates *issuer, cluster *kube.Cluster) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /state", part.Handler(func(*http.Request) (any, error) {
 		return map[string]any{"parts": t.state()}, nil
@@ -41,6 +41,7 @@ func routes(t *table, relay *relayClient, cluster *kube.Cluster) http.Handler {
 		return broadcast(r, t)
 	}))
 	mux.HandleFunc("/node/{name}/", forward(t, func(r *http.Request) string { return r.PathValue("name") }))
+	mux.HandleFunc("POST /tls/client", part.Handler(certificates.issue))
 	mux.HandleFunc("/peer/", forward(t, func(*http.Request) string { return "peer" }))
 	if cluster != nil {
 		mux.HandleFunc("/kubelet/", forward(t, func(*http.Request) string { return "kubelet" }))

@@ -165,7 +165,7 @@ func run(ctx context.Context, s settings, out io.Writer) error {
 		}
 	}
 
-	control, err := part.Listen(s.control, routes(table, relay, cluster))
+	control, err := part.Listen(s.control, routes(table, relay, security.issuer, cluster))
 	if err != nil {
 		return err
 	}
@@ -216,10 +216,11 @@ type security struct {
 	relay  pki.Pair
 	peer   pki.Pair
 	nodes  []pki.Pair
+	issuer *issuer
 }
 
 func newSecurity(mode, dir string, nodes int) (*security, error) {
-	s := &security{mode: mode}
+	s := &security{mode: mode, issuer: &issuer{dir: dir}}
 	if mode == "off" {
 		return s, nil
 	}
@@ -230,7 +231,7 @@ func newSecurity(mode, dir string, nodes int) (*security, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.ca = authority.CertFile
+	s.ca, s.issuer.own = authority.CertFile, authority
 	if s.relay, err = authority.Issue("relay", "*.hubble-relay.cilium.io"); err != nil {
 		return nil, err
 	}
