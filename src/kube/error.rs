@@ -61,7 +61,7 @@ impl Question {
         let says = if message.is_empty() { String::new() } else { format!(": {message}") };
         match code {
             401 => DialError::new(format!(
-                "the API server does not know you (401 Unauthorized{says}): the token or certificate in the \
+                "the API server does not know you (401 Unauthorized): the token or certificate in the \
                  kubeconfig has expired or is wrong"
             ))
             .remedy(format!("Log in again: {kubectl} get namespaces must work")),
@@ -85,8 +85,12 @@ impl Question {
                 .remedy("Try again later")
                 .transient(),
             code if code >= 500 => {
+                let check = match *resource {
+                    "pods/portforward" => "port-forward service/hubble-relay 4245:80",
+                    _ => "get pods",
+                };
                 DialError::new(format!("the API server failed ({code} at {verb} {resource}{says})"))
-                    .remedy(format!("Check that {kubectl} -n {namespace} get pods works"))
+                    .remedy(format!("Check that {kubectl} -n {namespace} {check} works"))
                     .transient()
             }
             code => DialError::new(format!("the API server answered {code} to {verb} {resource}{says}"))

@@ -35,7 +35,7 @@ fn follows(dir: &Path, command: &mut Command) -> Ran {
 
 /// Ends with 2 and one error within the time, and says all of this.
 #[track_caller]
-fn refused(command: &mut Command, says: &[&str]) {
+pub(crate) fn refused(command: &mut Command, says: &[&str]) {
     let start = Instant::now();
     let ran = finished(command.args(["--timeout", "2s"]).output().unwrap()).code(2);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}: {}", start.elapsed(), ran.stderr);
@@ -152,7 +152,7 @@ fn what_the_api_server_refuses() {
         api.change(|state| *state = State::well(&relay.address));
         api.change(|state| change(state));
         let context = format!("context test (http://{})", api.address);
-        let says = [&[context.as_str(), "(tried for 2s)"][..], says].concat();
+        let says = [&[context.as_str(), "(tried for up to 2s)"][..], says].concat();
         refused(alone(dir.path()).arg("generate").env("KUBECONFIG", &kubeconfig), &says);
     };
     check(&|s| s.token = Some("good"), &["401", "expired", "Log in again: kubectl --context test"]);

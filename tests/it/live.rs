@@ -69,6 +69,12 @@ impl Running {
         until(text, || self.said.lock().unwrap().contains(text));
     }
 
+    /// Waits until it has said this so many times.
+    #[track_caller]
+    pub(crate) fn times(&self, text: &str, times: usize) {
+        until(text, || self.said.lock().unwrap().matches(text).count() >= times);
+    }
+
     /// Waits for the first line with this text.
     #[track_caller]
     pub(crate) fn line(&self, text: &str) -> String {

@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod captures;
+mod cluster;
 mod demo;
 mod fake_api;
 mod join;

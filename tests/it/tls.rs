@@ -206,7 +206,7 @@ fn certificates_that_are_refused() {
     let check = |pair: &Pair, args: &[&str], says: &[&str]| {
         let front = Front::new(&relay, Some(pair.server(None)));
         let mut ran = refused(dir.path(), &[&["--server", &front.address, "--tls"], args].concat());
-        ran = ran.says(&front.address).says("(tried for 4s)");
+        ran = ran.says(&front.address).says("(tried for up to 4s)");
         for says in says {
             ran = ran.says(says);
         }

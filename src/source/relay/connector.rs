@@ -257,7 +257,7 @@ impl Connector {
 
 impl fmt::Display for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (tried for {})", self.name(), humantime::format_duration(self.timeout))
+        write!(f, "{} (tried for up to {})", self.name(), humantime::format_duration(self.timeout))
     }
 }
 
