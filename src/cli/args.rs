@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
-use clap::parser::ValueSource;
-use clap::{Args as Group, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+
+mod layered;
+
+pub(super) use layered::{Kind, Layer, Place, Places, Setting, settings_of};
 
 /// Turns the dropped flows of a Cilium cluster into the CiliumNetworkPolicy files that would have
 /// allowed exactly them.
@@ -87,6 +90,16 @@ Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal end
 Exit codes: 0 clean; 1 refusals or warnings; 2 something could not be read."
     )]
     Validate(ValidateArgs),
+    /// Show and change cpg's config file, whose keys are the flags of generate and replay
+    #[command(after_help = "Examples:
+  cpg config view                          every value, and where it comes from
+  cpg config set namespace shop pay
+  cpg config set tls true
+  cpg config reset tls                     takes it out of the file; without a key the whole file goes
+
+The file is $XDG_CONFIG_HOME/cpg/config.yaml, or what CPG_CONFIG names. A flag wins over a CPG_ variable, that
+over a HUBBLE_ variable, that over the file of --hubble-config, that over this file, that over the default.")]
+    Config(ConfigArgs),
     /// Tools for people who work on cpg
     #[command(hide = true)]
     Dev(DevArgs),
@@ -131,6 +144,9 @@ pub(super) struct ReachArgs {
     /// How long connecting may take
     #[arg(long, env = "CPG_TIMEOUT", value_name = "DURATION", default_value = "10s")]
     pub(super) timeout: String,
+    /// Config file of the Hubble CLI: its server and TLS settings are used
+    #[arg(long, env = "CPG_HUBBLE_CONFIG", value_name = "FILE")]
+    pub(super) hubble_config: Option<PathBuf>,
     /// End when the stream ends, instead of connecting again
     #[arg(long, env = "CPG_NO_RECONNECT", value_parser = FalseyValueParser::new())]
     pub(super) no_reconnect: bool,
@@ -214,6 +230,36 @@ pub(super) struct RunArgs {
 }
 
 #[derive(Debug, Group)]
+pub(super) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(super) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Print every setting, its value and where that comes from
+    View,
+    /// Print the value of one setting
+    Get {
+        /// The flag without its dashes
+        key: String,
+    },
+    /// Write a value to the config file
+    Set {
+        /// The flag without its dashes
+        key: String,
+        /// Several where the flag can be repeated
+        #[arg(required = true)]
+        values: Vec<String>,
+    },
+    /// Take a value out of the config file, or remove the file
+    Reset {
+        /// The flag without its dashes
+        key: Option<String>,
+    },
+}
+
+#[derive(Debug, Group)]
 pub(super) struct DemoArgs {
     /// Only serve the story on this address, over and over
     #[arg(long, env = "CPG_SERVE", value_name = "ADDR")]
@@ -283,139 +329,27 @@ pub(super) struct Usage {
     pub(super) is_mistake: bool,
 }
 
-/// What a setting may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Switch,
-    One,
-    Many,
-}
-
-/// One setting, as its flag declares it.
-#[derive(Debug, Clone)]
-pub(super) struct Setting {
-    /// The flag without its dashes.
-    pub(super) key: String,
-    pub(super) kind: Kind,
-    #[allow(dead_code, reason = "for `cpg config`")]
-    pub(super) default: Vec<String>,
-}
-
-/// Where the value of a setting comes from, the strongest last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(dead_code, reason = "for `cpg config`")]
-pub(super) enum Place {
-    Default,
-    ConfigFile,
-    HubbleConfig,
-    HubbleVariable,
-    Variable,
-    Flag,
-}
-
-/// A value that stands below flag and `CPG_` variable: it takes the place of the default.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Layer {
-    pub(super) key: String,
-    pub(super) values: Vec<String>,
-    pub(super) place: Place,
-}
-
-/// Which place each setting of this command line came from.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Places(std::collections::BTreeMap<String, (Place, Vec<String>)>);
-
 // === impl Command ===
 
 impl Command {
-    /// Whether it follows or reads flows, so that the layers below the flags count for it.
-    pub(super) fn is_a_run(&self) -> bool {
-        matches!(self, Self::Generate(_) | Self::Replay(_))
+    /// Whether it follows or reads flows, so that the layers below the flags count for it; and the config
+    /// file of the Hubble CLI that was named.
+    pub(super) fn layered(&self) -> Option<Option<&std::path::Path>> {
+        match self {
+            Self::Generate(args) => Some(args.reach.hubble_config.as_deref()),
+            Self::Replay(_) => Some(None),
+            _ => None,
+        }
     }
-}
-
-// === impl Places ===
-
-#[allow(dead_code, reason = "for `cpg config`")]
-impl Places {
-    /// Where this setting came from.
-    pub(super) fn of(&self, key: &str) -> Place {
-        self.0.get(key).map_or(Place::Default, |(place, _)| *place)
-    }
-
-    /// Every setting, with its value as it was written.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&str, Place, &[String])> {
-        self.0.iter().map(|(key, (place, values))| (key.as_str(), *place, values.as_slice()))
-    }
-}
-
-/// The settings that a command has, global ones too.
-pub(super) fn settings_of(command: &str) -> Vec<Setting> {
-    let root = Args::command();
-    let own = root.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
-    root.get_arguments()
-        .chain(own)
-        .filter(|arg| arg.get_env().is_some())
-        .filter_map(|arg| {
-            let kind = match arg.get_action() {
-                clap::ArgAction::Append => Kind::Many,
-                _ if arg.get_value_parser().type_id() == std::any::TypeId::of::<bool>() => Kind::Switch,
-                _ => Kind::One,
-            };
-            let default = arg.get_default_values().iter().map(|v| v.to_string_lossy().into_owned()).collect();
-            Some(Setting { key: arg.get_long()?.to_owned(), kind, default })
-        })
-        .collect()
 }
 
 impl Args {
-    /// Parses the process's own arguments, over these layers.
-    pub(super) fn read(layers: &[Layer]) -> Result<(Self, Places), Usage> {
-        Self::parse_from_all(std::env::args_os(), layers)
-    }
-
-    /// Parses this command line, over these layers. Layers that no flag of the command knows are left out.
-    pub(super) fn parse_from_all(
-        line: impl IntoIterator<Item = std::ffi::OsString>,
-        layers: &[Layer],
-    ) -> Result<(Self, Places), Usage> {
-        let mut command = Self::command();
-        for layer in layers {
-            let id = layer.key.replace('-', "_");
-            let under = |mut command: clap::Command| {
-                if command.get_arguments().any(|arg| arg.get_id() == id.as_str()) {
-                    command = command.mut_arg(&id, |arg| arg.default_values(layer.values.clone()));
-                }
-                command
-            };
-            command = under(command).mut_subcommand("generate", under).mut_subcommand("replay", under);
-        }
-        let usage = |e: clap::Error| Usage { text: e.render().to_string(), is_mistake: e.use_stderr() };
-        let matches = command.try_get_matches_from(line).map_err(usage)?;
-        let args = Self::from_arg_matches(&matches).map_err(usage)?;
-        let mut places = Places::default();
-        if let Some((name, own)) = matches.subcommand() {
-            for setting in settings_of(name) {
-                let id = setting.key.replace('-', "_");
-                let place = match own.value_source(&id) {
-                    Some(ValueSource::CommandLine) => Place::Flag,
-                    Some(ValueSource::EnvVariable) => Place::Variable,
-                    _ => layers.iter().find(|l| l.key == setting.key).map_or(Place::Default, |l| l.place),
-                };
-                let values = own.get_raw(&id).into_iter().flatten();
-                let values = values.map(|v| v.to_string_lossy().into_owned()).collect();
-                places.0.insert(setting.key, (place, values));
-            }
-        }
-        Ok((args, places))
-    }
-
     /// The form of the log: `--json` of a command counts too.
     pub(super) fn json(&self) -> bool {
         let short = match &self.command {
             Command::Generate(args) => args.run.json,
             Command::Replay(args) => args.run.json,
-            Command::Demo(_) | Command::Validate(_) | Command::Dev(_) => false,
+            Command::Demo(_) | Command::Validate(_) | Command::Config(_) | Command::Dev(_) => false,
         };
         short || self.log.log_format == LogFormat::Json
     }

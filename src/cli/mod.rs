@@ -2,6 +2,7 @@
 
 mod args;
 mod config;
+mod config_command;
 mod demo;
 mod dev;
 mod generate;
@@ -23,8 +24,8 @@ pub fn main() -> ExitCode {
         Err(usage) => return output::usage(&usage),
     };
     let mut places = Places::default();
-    if args.command.is_a_run() {
-        let layers = match config::layers() {
+    if let Some(hubble_config) = args.command.layered() {
+        let layers = match config::layers(hubble_config) {
             Ok(layers) => layers,
             Err(mistakes) => return output::mistakes(&mistakes),
         };
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
             Command::Replay(args) => replay::run(args, log).await,
             Command::Demo(args) => demo::run(args, log).await,
             Command::Validate(args) => validate::run(&args),
+            Command::Config(args) => config_command::run(args),
             Command::Dev(args) => dev::run(args).await,
         }
     });

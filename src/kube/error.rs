@@ -60,10 +60,10 @@ impl Question {
         let message = visible(message, 300);
         let says = if message.is_empty() { String::new() } else { format!(": {message}") };
         match code {
-            401 => DialError::new(format!(
+            401 => DialError::new(
                 "the API server does not know you (401 Unauthorized): the token or certificate in the \
-                 kubeconfig has expired or is wrong"
-            ))
+                 kubeconfig has expired or is wrong",
+            )
             .remedy(format!("Log in again: {kubectl} get namespaces must work")),
             403 => {
                 // The WebSocket's own verb is get; newer API servers want create too.

@@ -179,9 +179,9 @@ fn things_that_only_one_place_may_name() {
         }
     };
     only("proto::", &["source/", "demo/"]);
-    only("serde_yaml", &["policy/yaml/"]);
+    only("serde_yaml", &["policy/yaml/", "cli/config"]);
     only("yaml_edit", &["merge/"]);
-    only("clap", &["cli/args.rs"]);
+    only("clap", &["cli/args"]);
     only("tokio::spawn", &["pipeline/", "kube/", "demo/"]);
     only("unbounded_channel", &[]);
 }

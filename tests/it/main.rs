@@ -11,6 +11,7 @@
 mod bad_input;
 mod captures;
 mod cluster;
+mod config;
 mod demo;
 mod fake_api;
 mod join;
