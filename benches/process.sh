@@ -44,6 +44,6 @@ for flows in 100000 1000000; do
   "$cpg" dev load --serve 127.0.0.1:0 --capture "$dir/100000.jsonl" --flows $flows 2>"$dir/load" &
   until grep -q serving "$dir/load" 2>/dev/null; do sleep 0.05; done
   address=$(sed -n 's/.* on //p' "$dir/load")
-  measure "live, $flows flows" $flows "$cpg" generate --server "$address" -o "$dir/live"
+  measure "live, $flows flows" $flows "$cpg" generate --no-reconnect --server "$address" -o "$dir/live"
   kill %% && wait %% 2>/dev/null || true
 done

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
+mod layered;
+
+pub(super) use layered::{Kind, Layer, Place, Places, Setting, settings_of};
+
 /// Turns the dropped flows of a Cilium cluster into the CiliumNetworkPolicy files that would have
 /// allowed exactly them.
 #[derive(Debug, Parser)]
@@ -18,7 +22,8 @@ pub(super) struct Args {
 
 const EXAMPLES: &str = "Examples:
   cpg demo                                       watch it work, no cluster needed
-  cpg generate --server localhost:4245 -n shop   follow a Hubble Relay, write policies/shop/*.yaml
+  cpg generate -n shop                           follow the Hubble Relay of your kubeconfig's cluster
+  cpg generate --server localhost:4245 -n shop   the same at an address; both write policies/shop/*.yaml
   cpg replay drops.jsonl.gz                      the same from a capture (hubble observe -o jsonpb)
   hubble observe -f -o jsonpb | cpg replay -     from a pipe
 
@@ -51,13 +56,14 @@ pub(super) enum Command {
     #[command(
         args_override_self = true,
         after_help = "Examples:
-  cpg generate --server localhost:4245                 all namespaces, into ./policies
+  cpg generate                                         all namespaces, into ./policies
+  cpg generate --context prod -n shop                  another cluster of the kubeconfig
   cpg generate --server relay:4245 -n shop -n pay -o gitops/policies
   timeout --preserve-status 300 cpg generate --server relay:4245 --fail-on-infra-drops
 
 Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal ends it at once."
     )]
-    Generate(GenerateArgs),
+    Generate(Box<GenerateArgs>),
     /// Read captures (hubble observe -o jsonpb) and write the policy files for them
     #[command(
         args_override_self = true,
@@ -84,6 +90,16 @@ Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal end
 Exit codes: 0 clean; 1 refusals or warnings; 2 something could not be read."
     )]
     Validate(ValidateArgs),
+    /// Show and change cpg's config file, whose keys are the flags of generate and replay
+    #[command(after_help = "Examples:
+  cpg config view                          every value, and where it comes from
+  cpg config set namespace shop pay
+  cpg config set tls true
+  cpg config reset tls                     takes it out of the file; without a key the whole file goes
+
+The file is $XDG_CONFIG_HOME/cpg/config.yaml, or what CPG_CONFIG names. A flag wins over a CPG_ variable, that
+over a HUBBLE_ variable, that over the file of --hubble-config, that over this file, that over the default.")]
+    Config(ConfigArgs),
     /// Tools for people who work on cpg
     #[command(hide = true)]
     Dev(DevArgs),
@@ -110,14 +126,66 @@ pub(super) enum OutputFormat {
 
 #[derive(Debug, Group)]
 pub(super) struct GenerateArgs {
-    /// Address of the Hubble Relay
-    #[arg(long, env = "CPG_SERVER", value_name = "HOST:PORT")]
-    pub(super) server: String,
+    #[command(flatten)]
+    pub(super) reach: ReachArgs,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+/// The way to the relay. `HUBBLE_SERVER`, `HUBBLE_TLS` and so on, as the Hubble CLI knows them, count
+/// where neither the flag nor the `CPG_` variable is given.
+#[derive(Debug, Group)]
+#[command(next_help_heading = "The way to the relay")]
+pub(super) struct ReachArgs {
+    /// Address of the Hubble Relay: host:port, tls://host:port or unix:///path (default: found through the
+    /// kubeconfig, and reached by a port-forward that cpg makes itself)
+    #[arg(long, env = "CPG_SERVER", value_name = "ADDRESS")]
+    pub(super) server: Option<String>,
     /// How long connecting may take
     #[arg(long, env = "CPG_TIMEOUT", value_name = "DURATION", default_value = "10s")]
     pub(super) timeout: String,
-    #[command(flatten)]
-    pub(super) run: RunArgs,
+    /// Config file of the Hubble CLI: its server and TLS settings are used
+    #[arg(long, env = "CPG_HUBBLE_CONFIG", value_name = "FILE")]
+    pub(super) hubble_config: Option<PathBuf>,
+    /// End when the stream ends, instead of connecting again
+    #[arg(long, env = "CPG_NO_RECONNECT", value_parser = FalseyValueParser::new())]
+    pub(super) no_reconnect: bool,
+    /// Kubeconfig of the cluster (default: KUBECONFIG, then ~/.kube/config, then the pod's service account)
+    #[arg(long, env = "CPG_KUBECONFIG", value_name = "FILE")]
+    pub(super) kubeconfig: Option<std::ffi::OsString>,
+    /// Context in the kubeconfig (default: the current one)
+    #[arg(long, env = "CPG_CONTEXT", value_name = "NAME")]
+    pub(super) context: Option<String>,
+    /// Namespace of Cilium and of the relay's Service
+    #[arg(long, env = "CPG_KUBE_NAMESPACE", value_name = "NAME", default_value = "kube-system")]
+    pub(super) kube_namespace: String,
+    /// Service of the relay
+    #[arg(long, env = "CPG_RELAY_SERVICE", value_name = "NAME", default_value = "hubble-relay")]
+    pub(super) relay_service: String,
+    /// Port of the relay in its pod (default: where the Service leads)
+    #[arg(long, env = "CPG_RELAY_PORT", value_name = "PORT")]
+    pub(super) relay_port: Option<String>,
+    /// Talk TLS to the relay
+    #[arg(long, env = "CPG_TLS", value_name = "BOOL", value_parser = FalseyValueParser::new(),
+          num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub(super) tls: bool,
+    /// CAs that may have signed the relay's certificate, PEM (repeatable; default: those of the system)
+    #[arg(long, env = "CPG_TLS_CA_CERT_FILES", value_name = "FILE", value_delimiter = ',')]
+    pub(super) tls_ca_cert_files: Vec<PathBuf>,
+    /// Certificate that cpg shows to the relay, PEM
+    #[arg(long, env = "CPG_TLS_CLIENT_CERT_FILE", value_name = "FILE")]
+    pub(super) tls_client_cert_file: Option<PathBuf>,
+    /// Key of that certificate, PEM
+    #[arg(long, env = "CPG_TLS_CLIENT_KEY_FILE", value_name = "FILE")]
+    pub(super) tls_client_key_file: Option<PathBuf>,
+    /// Name that must stand in the relay's certificate (default: the host of --server, and without --server
+    /// instance.hubble-relay.cilium.io, as Cilium's chart makes it)
+    #[arg(long, env = "CPG_TLS_SERVER_NAME", value_name = "NAME")]
+    pub(super) tls_server_name: Option<String>,
+    /// Do not check who answers; encryption without knowing with whom
+    #[arg(long, env = "CPG_TLS_ALLOW_INSECURE", value_name = "BOOL", value_parser = FalseyValueParser::new(),
+          num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
+    pub(super) tls_allow_insecure: bool,
 }
 
 #[derive(Debug, Group)]
@@ -159,6 +227,36 @@ pub(super) struct RunArgs {
     /// Short for --log-format json
     #[arg(long, env = "CPG_JSON", value_parser = FalseyValueParser::new())]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Group)]
+pub(super) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(super) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Print every setting, its value and where that comes from
+    View,
+    /// Print the value of one setting
+    Get {
+        /// The flag without its dashes
+        key: String,
+    },
+    /// Write a value to the config file
+    Set {
+        /// The flag without its dashes
+        key: String,
+        /// Several where the flag can be repeated
+        #[arg(required = true)]
+        values: Vec<String>,
+    },
+    /// Take a value out of the config file, or remove the file
+    Reset {
+        /// The flag without its dashes
+        key: Option<String>,
+    },
 }
 
 #[derive(Debug, Group)]
@@ -231,18 +329,27 @@ pub(super) struct Usage {
     pub(super) is_mistake: bool,
 }
 
-impl Args {
-    /// Parses the process's own arguments.
-    pub(super) fn read() -> Result<Self, Usage> {
-        Self::try_parse().map_err(|e| Usage { text: e.render().to_string(), is_mistake: e.use_stderr() })
-    }
+// === impl Command ===
 
+impl Command {
+    /// Whether it follows or reads flows, so that the layers below the flags count for it; and the config
+    /// file of the Hubble CLI that was named.
+    pub(super) fn layered(&self) -> Option<Option<&std::path::Path>> {
+        match self {
+            Self::Generate(args) => Some(args.reach.hubble_config.as_deref()),
+            Self::Replay(_) => Some(None),
+            _ => None,
+        }
+    }
+}
+
+impl Args {
     /// The form of the log: `--json` of a command counts too.
     pub(super) fn json(&self) -> bool {
         let short = match &self.command {
             Command::Generate(args) => args.run.json,
             Command::Replay(args) => args.run.json,
-            Command::Demo(_) | Command::Validate(_) | Command::Dev(_) => false,
+            Command::Demo(_) | Command::Validate(_) | Command::Config(_) | Command::Dev(_) => false,
         };
         short || self.log.log_format == LogFormat::Json
     }

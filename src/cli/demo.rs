@@ -15,7 +15,7 @@ use super::{output, settings};
 use crate::classify::Filters;
 use crate::demo::{DemoRelay, Options, Script, Step, serve, story};
 use crate::pipeline::{Keeper, LEDGER_CAPACITY, Live, Stop, Summary, Writer};
-use crate::source::relay::{Address, Relay};
+use crate::source::relay::{Address, Connector, Direct};
 use crate::store::Store;
 
 /// Short, so that files appear while the story plays.
@@ -68,7 +68,7 @@ async fn play(output_dir: Option<PathBuf>, stop: Stop) -> anyhow::Result<(Summar
             .keep(),
     };
     let listener = listen("127.0.0.1:0").await?;
-    let address = Address::parse(&listener.local_addr()?.to_string())?;
+    let (address, _) = Address::parse(&listener.local_addr()?.to_string())?;
     let start = Timestamp::now();
     let length: Duration = story::play(start).iter().map(|(delay, _)| *delay).sum();
     output::say(&format!(
@@ -98,14 +98,15 @@ async fn follow(
     length: Duration,
     stop: Stop,
 ) -> anyhow::Result<Summary> {
-    let relay = Relay::connect(address, Duration::from_secs(10)).await?;
+    let way = Direct::new(address.clone());
+    let relay = Connector::new(way, None, Duration::from_secs(10)).connect().await?;
     let end = async {
         tokio::select! {
             () = tokio::time::sleep(length) => stop.stop(),
             () = stop.stopped() => {}
         }
     };
-    let flows = Live::new(relay.flows(&filters.interest));
+    let flows = Live::once(relay.flows(&filters.interest));
     Ok(tokio::join!(keeper.follow(flows, stop.clone()), end).0)
 }
 

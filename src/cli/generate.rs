@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use super::args::GenerateArgs;
+use super::args::{GenerateArgs, Places};
 use super::logging::Log;
 use super::{output, settings};
 use crate::pipeline::{Live, Summary};
-use crate::source::relay::Relay;
 
-pub(super) async fn run(args: GenerateArgs, log: Log) -> ExitCode {
-    let settings = match settings::Generate::new(args) {
+pub(super) async fn run(args: GenerateArgs, places: &Places, log: Log) -> ExitCode {
+    let settings = match settings::Generate::new(args, places) {
         Ok(settings) => settings,
         Err(mistakes) => return output::mistakes(&mistakes),
     };
@@ -21,16 +20,26 @@ pub(super) async fn run(args: GenerateArgs, log: Log) -> ExitCode {
 }
 
 async fn follow(settings: settings::Generate) -> anyhow::Result<Summary> {
-    let settings::Generate { address, timeout, run } = settings;
+    let settings::Generate { reach, run } = settings;
+    let connector = reach.connector;
     let stop = settings::stop()?;
     let keeper = run.keeper()?;
+    if let Some(warning) = connector.warning() {
+        tracing::warn!("{warning}");
+    }
     let relay = tokio::select! {
         biased;
-        () = stop.stopped() => anyhow::bail!("stopped while connecting to {address}"),
-        relay = Relay::connect(&address, timeout) => relay?,
+        () = stop.stopped() => anyhow::bail!("stopped while connecting to {}", connector.name()),
+        relay = connector.connect() => relay?,
     };
-    tracing::info!(server = %address, "connected; following dropped flows");
-    let mut summary = keeper.follow(Live::new(relay.flows(&run.filters.interest)), stop).await;
+    tracing::info!(server = %connector.name(), "connected; following dropped flows");
+    let interest = run.filters.interest.clone();
+    let live = if reach.lasting {
+        Live::lasting(connector, relay.clone(), interest)
+    } else {
+        Live::once(relay.flows(&interest))
+    };
+    let mut summary = keeper.follow(live, stop).await;
     if summary.nothing_matched() {
         summary.namespaces_of_relay = relay.namespaces().await.ok().flatten();
     }

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{Args, GenerateArgs, ReplayArgs, RunArgs};
+use super::args::{Args, GenerateArgs, Places, ReplayArgs, RunArgs};
 use super::logging::Log;
+use super::reach::{Reach, reach};
 use crate::classify::{Filters, ProtocolFilter, parse_reason};
 use crate::flow::{Interest, Namespaces};
 use crate::names::Namespace;
 use crate::pipeline::{Keeper, LEDGER_CAPACITY, Stop, Writer, on_signals};
-use crate::source::relay::Address;
 use crate::source::replay::Input;
 use crate::store::Store;
 use crate::text::visible;
@@ -24,8 +24,7 @@ pub(super) type Mistakes = Vec<String>;
 /// Settings of generate.
 #[derive(Debug)]
 pub(super) struct Generate {
-    pub(super) address: Address,
-    pub(super) timeout: Duration,
+    pub(super) reach: Reach,
     pub(super) run: Run,
 }
 
@@ -64,16 +63,13 @@ pub(super) fn log(args: &Args) -> Result<Log, Mistakes> {
 
 impl Generate {
     /// Checks everything, then tells all mistakes.
-    pub(super) fn new(args: GenerateArgs) -> Result<Self, Mistakes> {
-        let GenerateArgs { server, timeout, run } = args;
+    pub(super) fn new(args: GenerateArgs, places: &Places) -> Result<Self, Mistakes> {
+        let GenerateArgs { reach: way, run } = args;
         let mut mistakes = Vec::new();
-        let address = keep(Address::parse(&server).map_err(|e| format!("--server: {e}")), &mut mistakes);
-        let timeout = keep(duration("--timeout", &timeout), &mut mistakes);
+        let reach = reach(way, places, &mut mistakes);
         let run = Run::new(run, &mut mistakes);
-        match (address, timeout, run) {
-            (Some(address), Some(timeout), Some(run)) if mistakes.is_empty() => {
-                Ok(Self { address, timeout, run })
-            }
+        match (reach, run) {
+            (Some(reach), Some(run)) if mistakes.is_empty() => Ok(Self { reach, run }),
             _ => Err(mistakes),
         }
     }
@@ -193,7 +189,7 @@ fn at_once() {
 }
 
 /// A duration that is not zero; the error names the flag.
-fn duration(flag: &str, text: &str) -> Result<Duration, String> {
+pub(super) fn duration(flag: &str, text: &str) -> Result<Duration, String> {
     let shown = visible(text, 40);
     match humantime::parse_duration(text.trim()) {
         Ok(duration) if duration.is_zero() => Err(format!("{flag} {shown:?}: must be more than zero")),
@@ -205,7 +201,7 @@ fn duration(flag: &str, text: &str) -> Result<Duration, String> {
     }
 }
 
-fn keep<T>(result: Result<T, String>, mistakes: &mut Mistakes) -> Option<T> {
+pub(super) fn keep<T>(result: Result<T, String>, mistakes: &mut Mistakes) -> Option<T> {
     result.map_err(|mistake| mistakes.push(mistake)).ok()
 }
 

@@ -83,6 +83,8 @@ pub struct Options {
     pub nodes: Vec<String>,
     /// What GetNamespaces answers, as (cluster, namespace).
     pub namespaces: Vec<(String, String)>,
+    /// Every call is answered with this status, as by a relay that wants a login.
+    pub refuse_all: Option<Status>,
 }
 
 /// The relay: scripts, and a record of what clients asked. Clones share everything.
@@ -153,6 +155,7 @@ impl Default for Options {
             times: false,
             nodes: vec!["node1".to_owned()],
             namespaces: vec![("default".to_owned(), "shop".to_owned())],
+            refuse_all: None,
         }
     }
 }
@@ -197,6 +200,10 @@ impl DemoRelay {
 
     pub(super) fn record(&self, request: &GetFlowsRequest) {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+    }
+
+    fn refuse(&self) -> Result<(), Status> {
+        self.shared.options.refuse_all.clone().map_or(Ok(()), Err)
     }
 
     fn next_script(&self) -> Script {
@@ -248,6 +255,7 @@ impl Observer for DemoRelay {
         &self,
         request: Request<GetFlowsRequest>,
     ) -> Result<Response<Self::GetFlowsStream>, Status> {
+        self.refuse()?;
         let link = request.extensions().get::<Link>().cloned();
         let request = request.into_inner();
         self.record(&request);
@@ -262,6 +270,7 @@ impl Observer for DemoRelay {
         &self,
         _request: Request<GetNamespacesRequest>,
     ) -> Result<Response<GetNamespacesResponse>, Status> {
+        self.refuse()?;
         let namespaces = &self.shared.options.namespaces;
         let named = |(cluster, namespace): &(String, String)| Namespace {
             cluster: cluster.clone(),
@@ -274,6 +283,7 @@ impl Observer for DemoRelay {
         &self,
         _request: Request<ServerStatusRequest>,
     ) -> Result<Response<ServerStatusResponse>, Status> {
+        self.refuse()?;
         self.shared.status_calls.fetch_add(1, Ordering::Relaxed);
         let nodes = u32::try_from(self.shared.options.nodes.len()).unwrap_or(u32::MAX);
         Ok(Response::new(ServerStatusResponse {

@@ -1,14 +1,13 @@
-//! What fills the folds: a relay's stream, or the workers of a replay.
+//! What fills the folds: a relay's stream (`live`), or the workers of a replay.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio_stream::StreamExt as _;
-
-use super::{Fold, Stop};
+use super::Fold;
 use crate::flow::Interest;
 use crate::source::Item;
-use crate::source::relay::{Flows, StreamEnd};
+use crate::source::relay::StreamEnd;
 use crate::source::replay::{Input, Report, Sink, replay};
 
 /// A fold that the feed and the keeper share. Held for one item, or for the swap of a ledger.
@@ -19,18 +18,19 @@ pub(super) type Shared = Arc<Mutex<Fold>>;
 pub enum FeedEnd {
     /// It was asked to.
     Stopped,
-    /// The relay ended the stream, or it broke.
+    /// The stream ended for good: the relay will not serve it, or nobody wanted to connect again.
     Stream(StreamEnd),
+    /// It was asked to, and had not had a stream for a while.
+    Gone {
+        /// For how long.
+        lasted: Duration,
+        /// What the last try to connect again said, safe to print.
+        why: String,
+    },
     /// All captures were read.
     Captures(Report),
     /// A fault of cpg's own: the task that reads did not survive.
     Lost(String),
-}
-
-/// A live stream as feed.
-#[derive(Debug)]
-pub struct Live {
-    flows: Flows,
 }
 
 /// Captures as feed.
@@ -42,33 +42,6 @@ pub struct Replay {
 
 /// One worker's door to its fold.
 struct Worker(Shared);
-
-// === impl Live ===
-
-impl Live {
-    /// Reads this stream.
-    pub fn new(flows: Flows) -> Self {
-        Self { flows }
-    }
-
-    /// Reads until the stream ends or the run is to stop.
-    pub(super) async fn run(mut self, fold: Shared, stop: Stop) -> FeedEnd {
-        let end = loop {
-            let item = tokio::select! {
-                biased;
-                () = stop.stopped() => break FeedEnd::Stopped,
-                item = self.flows.next() => item,
-            };
-            match item {
-                Some(Ok(item)) => lock(&fold).item(item),
-                Some(Err(end)) => break FeedEnd::Stream(end),
-                None => break FeedEnd::Lost("the stream ended without saying how".into()),
-            }
-        };
-        lock(&fold).counters_mut().unknown.merge(self.flows.take_unknown());
-        end
-    }
-}
 
 // === impl Replay ===
 

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::feed::{Shared, lock};
 use super::writer::Moved;
-use super::{Counters, FeedEnd, Fold, Live, Replay, Stop, Summary, Writer};
+use super::{Counters, FeedEnd, Fold, Live, Reopen, Replay, Stop, Summary, Writer};
 use crate::aggregate::{Ledger, Settling};
 use crate::classify::{Filters, Skip};
 use crate::text;
@@ -55,8 +55,8 @@ impl Keeper {
         }
     }
 
-    /// Follows a stream until it ends or `stop` is asked for.
-    pub async fn follow(self, live: Live, stop: Stop) -> Summary {
+    /// Follows a stream until it ends for good or `stop` is asked for.
+    pub async fn follow<R: Reopen>(self, live: Live<R>, stop: Stop) -> Summary {
         let fold = Arc::new(Mutex::new(Fold::new(Arc::clone(&self.filters))));
         let feed = tokio::spawn(live.run(Arc::clone(&fold), stop));
         self.keep(vec![fold], feed, Settling::Window).await

@@ -9,18 +9,22 @@
 //! nothing blocks the stream. While the writer is busy the window stays open. What could not be
 //! written comes again with the next window.
 
+mod backoff;
 mod counters;
 mod feed;
 mod fold;
 mod keeper;
+mod live;
 mod shutdown;
 mod summary;
 mod writer;
 
+pub use backoff::Backoff;
 pub use counters::Counters;
-pub use feed::{FeedEnd, Live, Replay};
+pub use feed::{FeedEnd, Replay};
 pub use fold::Fold;
 pub use keeper::{Keeper, Notices};
+pub use live::{Again, FlowStream, Live, Reopen};
 pub use shutdown::{Stop, on_signals};
 pub use summary::{Exit, Summary};
 pub use writer::{PolicyCounts, Results, Writer};

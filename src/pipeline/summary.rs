@@ -95,6 +95,10 @@ impl Summary {
         match &self.end {
             FeedEnd::Stopped => {}
             FeedEnd::Stream(end) => all.push(format!("the stream of the relay ended: {end}")),
+            FeedEnd::Gone { lasted, why } => {
+                let lasted = humantime::format_duration(Duration::from_secs(lasted.as_secs()));
+                all.push(format!("the relay was out of reach for the last {lasted}: {why}"));
+            }
             FeedEnd::Lost(why) => all.push(format!("cpg itself failed: {}", visible(why, 300))),
             FeedEnd::Captures(report) => {
                 all.extend(report.problems().filter(|p| p.kind.loses_work()).map(ToString::to_string));

@@ -151,6 +151,7 @@ fn live_through_a_relay_gives_the_same_bytes() {
         dir.path(),
         &[
             "generate",
+            "--no-reconnect",
             "--server",
             &address,
             "-o",

@@ -15,14 +15,14 @@ use crate::demo::in_words;
 use crate::support::{Line, Ran, cpg, denied, pod, rules, tree};
 
 /// A relay in this process, until it is dropped.
-struct Serving {
-    relay: DemoRelay,
-    address: String,
+pub(crate) struct Serving {
+    pub(crate) relay: DemoRelay,
+    pub(crate) address: String,
     /// Ends the relay when it goes.
     _runtime: Runtime,
 }
 
-fn serving(relay: DemoRelay) -> Serving {
+pub(crate) fn serving(relay: DemoRelay) -> Serving {
     let runtime = Runtime::new().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -31,7 +31,7 @@ fn serving(relay: DemoRelay) -> Serving {
 }
 
 /// A script that sends these flows.
-fn sends(lines: &[Line]) -> Script {
+pub(crate) fn sends(lines: &[Line]) -> Script {
     Script::of(lines.iter().map(|line| from_json::response(&line.0.to_string()).expect("a flow")))
 }
 
@@ -67,6 +67,12 @@ impl Running {
     #[track_caller]
     pub(crate) fn says(&self, text: &str) {
         until(text, || self.said.lock().unwrap().contains(text));
+    }
+
+    /// Waits until it has said this so many times.
+    #[track_caller]
+    pub(crate) fn times(&self, text: &str, times: usize) {
+        until(text, || self.said.lock().unwrap().matches(text).count() >= times);
     }
 
     /// Waits for the first line with this text.
@@ -107,11 +113,11 @@ pub(crate) fn until(what: &str, so: impl Fn() -> bool) {
     }
 }
 
-fn policies(dir: &Path) -> Vec<String> {
+pub(crate) fn policies(dir: &Path) -> Vec<String> {
     rules(&tree(&dir.join("policies")))
 }
 
-const ONE: &str = "shop/app=web egress to app=api TCP/80";
+pub(crate) const ONE: &str = "shop/app=web egress to app=api TCP/80";
 
 #[test]
 fn a_story_over_the_wire_becomes_its_needs() {
@@ -134,7 +140,7 @@ fn a_story_over_the_wire_becomes_its_needs() {
 }
 
 /// The rules that are on disk at this moment; files are whole at any time.
-fn rules_or_none(dir: &Path) -> Option<Vec<String>> {
+pub(crate) fn rules_or_none(dir: &Path) -> Option<Vec<String>> {
     let files = tree(&dir.join("policies"));
     Some(rules(
         &files.into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "yaml")).collect(),
@@ -184,7 +190,7 @@ fn a_closed_stream_is_not_success_but_what_was_learned_is_kept() {
             .then(Step::Pause(Duration::from_millis(300)))
             .then(step)]));
         let dir = tempfile::tempdir().unwrap();
-        let child = server.generate(dir.path(), &["--flush-interval", "1h"]);
+        let child = server.generate(dir.path(), &["--flush-interval", "1h", "--no-reconnect"]);
         child.end().code(2).says("NOT DONE: the stream of the relay ended");
         assert_eq!(policies(dir.path()), [ONE], "{what}");
     }
@@ -291,4 +297,45 @@ fn demo_serve_can_be_followed_by_hand() {
     child.end().code(0);
     server.signal("-TERM");
     server.end().code(0);
+}
+
+#[test]
+fn after_every_end_the_stream_goes_on() {
+    let two = denied().port(81);
+    let ends = [
+        Step::EndOk,
+        Step::EndWith(tonic::Status::unavailable("going away")),
+        Step::EndWith(tonic::Status::unknown("?")),
+        Step::Cut,
+    ];
+    for end in ends {
+        let server = serving(DemoRelay::new([
+            sends(&[denied()]).then(end),
+            sends(std::slice::from_ref(&two)).then(Step::Hang),
+        ]));
+        let dir = tempfile::tempdir().unwrap();
+        let child = server.generate(dir.path(), &[]);
+        until("both needs are in a file", || rules_or_none(dir.path()).is_some_and(|r| r.len() == 2));
+        child.signal("-TERM");
+        let ran = child.end().code(0).says("the stream of the relay ended").says("connected again after");
+        for once in ["the stream of the relay ended", "connected again after"] {
+            assert_eq!(ran.stderr.matches(once).count(), 1, "{}", ran.stderr);
+        }
+        assert_eq!(server.relay.requests().len(), 2);
+    }
+}
+
+#[test]
+fn what_will_never_be_served_is_not_asked_for_again() {
+    for status in [
+        tonic::Status::invalid_argument("no"),
+        tonic::Status::unimplemented("no"),
+        tonic::Status::permission_denied("no"),
+        tonic::Status::unauthenticated("no"),
+    ] {
+        let server = serving(DemoRelay::new([sends(&[denied()]).then(Step::EndWith(status))]));
+        let dir = tempfile::tempdir().unwrap();
+        server.generate(dir.path(), &[]).end().code(2).says("NOT DONE: the stream of the relay ended");
+        assert_eq!((policies(dir.path()), server.relay.requests().len()), (vec![ONE.to_owned()], 1));
+    }
 }

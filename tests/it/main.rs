@@ -10,12 +10,16 @@
 
 mod bad_input;
 mod captures;
+mod cluster;
+mod config;
 mod conformance;
 mod demo;
 mod disk;
+mod fake_api;
 mod join;
 mod judge;
 mod judged_policies;
+mod kube;
 mod layers;
 mod live;
 mod peers;
@@ -24,4 +28,5 @@ mod replay;
 mod screen;
 mod support;
 mod testbed;
+mod tls;
 mod validate;

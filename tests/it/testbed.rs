@@ -21,15 +21,17 @@ pub(crate) const MISSING: &str =
     "the tests against real parts need the testbed: make test builds it where Go is there";
 
 /// Real observers behind the real Relay, until it is dropped.
-struct Testbed {
+pub(crate) struct Testbed {
     child: Child,
     relay: String,
     control: String,
+    /// The line that it printed when it was ready.
+    ready: Value,
     _dir: tempfile::TempDir,
 }
 
 impl Testbed {
-    fn up(program: &Path, args: &[&str]) -> Self {
+    pub(crate) fn up(program: &Path, args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut child = Command::new(program)
             .args(["up", "-dir", dir.path().to_str().unwrap(), "-net", "auto"])
@@ -42,12 +44,12 @@ impl Testbed {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"));
         let text = |key: &str| ready[key].as_str().unwrap().to_owned();
-        Self { child, relay: text("relay"), control: text("control"), _dir: dir }
+        Self { child, relay: text("relay"), control: text("control"), ready, _dir: dir }
     }
 
     /// One request to the control channel; gives the body of the answer.
     #[track_caller]
-    fn call(&self, method: &str, path: &str, body: &str) -> String {
+    pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> String {
         let host = self.control.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(host).unwrap();
         write!(
@@ -61,6 +63,15 @@ impl Testbed {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
         body.to_owned()
+    }
+
+    /// A file or address that it named: `/kubeconfig`, `/roles/none/kubeconfig`.
+    pub(crate) fn named(&self, pointer: &str) -> String {
+        self.ready
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("{}", self.ready))
+            .to_owned()
     }
 
     /// Follows the relay in this directory, until flows would reach it.
@@ -202,7 +213,7 @@ fn a_real_relay_that_goes_is_an_end_with_code_two() {
     let Some(program) = program() else { return skipped(MISSING) };
     let testbed = Testbed::up(&program, &["-nodes", "1"]);
     let dir = tempfile::tempdir().unwrap();
-    let running = testbed.generate(dir.path(), &["--flush-interval", "1h", "--debug"]);
+    let running = testbed.generate(dir.path(), &["--flush-interval", "1h", "--debug", "--no-reconnect"]);
     testbed.call(
         "POST",
         "/node/node-1/inject?now=1",

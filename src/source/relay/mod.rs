@@ -1,7 +1,12 @@
 //! The live stream of a Hubble Relay: connect, ask, read, and say how it ended.
 //!
-//! [`Relay`] is one connection, [`Flows`] one stream over it. Reconnecting, resuming and telling a
-//! silent relay from a quiet cluster are the business of whoever reads.
+//! ```text
+//!  Way (an address, a port-forward) ─▶ Wire ─▶ TLS if asked for ─▶ Relay (one connection) ─▶ Flows (one stream)
+//! ```
+//!
+//! A [`Connector`] makes connections, a new one for every call. [`Relay`] is one connection, [`Flows`]
+//! one stream over it. Reconnecting, resuming and telling a silent relay from a quiet cluster are the
+//! business of whoever reads.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -9,10 +14,10 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::time;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::proto::observer::observer_client::ObserverClient;
@@ -22,49 +27,29 @@ use crate::names::{Namespace, NodeName};
 use crate::text;
 
 mod address;
+mod connector;
 mod probe;
 mod stream;
+mod tls;
+mod way;
 
-pub use address::{Address, AddressError};
-use probe::Seen;
+pub use address::{Address, AddressError, Host};
+pub use connector::{ConnectError, ConnectErrorKind, Connector};
 pub use stream::Flows;
+pub use tls::{TlsError, TlsOptions};
+pub use way::{Bytes, DialError, Dialling, Direct, Trying, Way, Wire, dial};
 
 /// Longest message that is taken. A flow has about 0.5 kB, and gRPC's own limit is 4 MiB.
 const LONGEST_MESSAGE: usize = 16 << 20;
-/// A dead peer is noticed by TCP. HTTP/2 pings stay off: a relay allows one in five minutes and ends
-/// the connection after the third (grpc-go, `internal/transport/defaults.go`).
-const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long a question beside the stream may take.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
-/// How long each look at a server that is no relay may take.
-const PROBE: Duration = Duration::from_secs(1);
 
 /// A connection to a relay. Clones share it; after a break it connects again with the next call.
 #[derive(Debug, Clone)]
 pub struct Relay {
-    address: Address,
     client: ObserverClient<Channel>,
     /// A node does not know our field mask: later streams go without one from the start.
     mask_refused: Arc<AtomicBool>,
-}
-
-/// Why no relay could be reached: one sentence for people, safe to print.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct ConnectError {
-    /// What kind of failure.
-    pub kind: ConnectErrorKind,
-    /// What was tried, for how long, what was seen, and what to try.
-    pub message: String,
-}
-
-/// Kinds of failures to connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectErrorKind {
-    /// No connection, or one that broke: name not found, refused, no route, no answer in time.
-    Unreachable,
-    /// Something answers there that is no relay, or one that this version cannot talk to.
-    NotARelay,
 }
 
 /// How a stream ended, or why a call failed.
@@ -115,71 +100,10 @@ pub struct ServerStatus {
 // === impl Relay ===
 
 impl Relay {
-    /// Connects, and makes sure that a gRPC server answers, all within `timeout` (and up to four
-    /// seconds more to find out what answers there if it is none).
-    pub async fn connect(address: &Address, timeout: Duration) -> Result<Self, ConnectError> {
-        let start = Instant::now();
-        let attempt = Attempt { address, timeout };
-        let endpoint = Endpoint::from_shared(address.uri())
-            .and_then(|endpoint| endpoint.user_agent(concat!("cpg/", env!("CARGO_PKG_VERSION"))))
-            .map_err(|error| attempt.unreachable(&chain(&error)))?
-            .connect_timeout(timeout)
-            .tcp_nodelay(true)
-            .tcp_keepalive(Some(TCP_KEEPALIVE));
-        let channel = match time::timeout(timeout, endpoint.connect()).await {
-            Err(_) => return Err(attempt.unreachable("no answer")),
-            Ok(Err(error)) => return Err(attempt.unreachable(&chain(&error))),
-            Ok(Ok(channel)) => channel,
-        };
-        let relay = Self::over(channel, address);
-        // An HTTP/2 client is content before the server has said a word. This call proves it; what it
-        // answers does not matter.
-        let left = timeout.saturating_sub(start.elapsed());
-        let status =
-            match time::timeout(left, relay.client.clone().server_status(ServerStatusRequest {})).await {
-                Ok(Ok(_)) => return Ok(relay),
-                Ok(Err(status)) if is_from_grpc(&status) => return Ok(relay),
-                Ok(Err(status)) => Some(status),
-                Err(_) => None,
-            };
-        match (probe::probe(address, PROBE.min(timeout)).await, status) {
-            // It asks its nodes, and one of them is slow.
-            (Seen::Http2, None) => Ok(relay),
-            (Seen::Http2, Some(status)) if is_from_http(&status) && status.code() != Code::Unavailable => {
-                Err(attempt
-                    .not_a_relay(&format!("an HTTP/2 server without gRPC answers ({})", words(&status))))
-            }
-            (Seen::Http2 | Seen::Gone, Some(status)) => Err(attempt.unreachable(&words(&status))),
-            (Seen::Gone, None) => Err(attempt.unreachable("no answer")),
-            (Seen::Http1(line), _) => {
-                Err(attempt.not_a_relay(&format!("an HTTP/1 server answers (\"{line}\")")))
-            }
-            (Seen::Tls, _) => Err(ConnectError {
-                kind: ConnectErrorKind::NotARelay,
-                message: format!(
-                    "{address} speaks TLS, which comes with a later version: a relay without TLS is needed \
-                     (by default its service has port 80 then, with TLS 443)"
-                ),
-            }),
-            (Seen::Closed, _) => Err(attempt.unreachable(
-                "the connection is taken and closed at once, as a port-forward does whose pod is gone",
-            )),
-            (Seen::Silent, _) => Err(attempt.not_a_relay("the connection is taken, but nothing is said")),
-            (Seen::Other(line), _) => {
-                Err(attempt.not_a_relay(&format!("something answers that is not HTTP/2 (\"{line}\")")))
-            }
-        }
-    }
-
-    /// Over a channel that exists already.
-    fn over(channel: Channel, address: &Address) -> Self {
+    /// Over a channel that stands already.
+    fn over(channel: Channel) -> Self {
         let client = ObserverClient::new(channel).max_decoding_message_size(LONGEST_MESSAGE);
-        Self { address: address.clone(), client, mask_refused: Arc::default() }
-    }
-
-    /// Where it is.
-    pub fn address(&self) -> &Address {
-        &self.address
+        Self { client, mask_refused: Arc::default() }
     }
 
     /// Follows the flows of this interest from now on. Nothing is sent before the first poll.
@@ -197,6 +121,16 @@ impl Relay {
         }))
     }
 
+    /// The names of the clusters that it has seen flows of in the last hour, at most ten; none where
+    /// the server cannot tell. Fails after five seconds.
+    pub async fn clusters(&self) -> Result<BTreeSet<Box<str>>, StreamEnd> {
+        let mut client = self.client.clone();
+        let response = call("GetNamespaces", client.get_namespaces(GetNamespacesRequest {})).await?;
+        let namespaces = response.map(|response| response.namespaces).unwrap_or_default();
+        let named = namespaces.iter().filter(|n| !n.cluster.is_empty());
+        Ok(named.map(|n| text::visible(&n.cluster, 100).into()).take(10).collect())
+    }
+
     /// What the relay says about itself, for messages; `None` where the server cannot tell. Fails
     /// after five seconds.
     pub async fn status(&self) -> Result<Option<ServerStatus>, StreamEnd> {
@@ -212,6 +146,43 @@ impl Relay {
             seen_flows: status.seen_flows,
             uptime: Duration::from_nanos(status.uptime_ns),
         }))
+    }
+}
+
+// === impl ServerStatus ===
+
+impl ServerStatus {
+    /// How far back the flows reach that are held now, at the rate since the start; `None` where that
+    /// cannot be told.
+    pub fn reach(&self) -> Option<Duration> {
+        if self.num_flows == 0 || self.seen_flows == 0 {
+            return None;
+        }
+        let share = self.num_flows as f64 / self.seen_flows.max(self.num_flows) as f64;
+        Some(self.uptime.mul_f64(share))
+    }
+}
+
+/// In a few words: "hubble-relay v1.19.4, 3 nodes connected; it remembers 4,095 flows, about 2m".
+impl fmt::Display for ServerStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = if self.version.is_empty() { "a version that it does not tell" } else { &self.version };
+        f.write_str(version)?;
+        if let Some(nodes) = self.connected_nodes {
+            write!(f, ", {} connected", text::count(nodes.into(), "node"))?;
+        }
+        if let Some(nodes) = self.unavailable_nodes.filter(|n| *n > 0) {
+            write!(f, ", {} unavailable", text::grouped(nodes.into()))?;
+        }
+        let (num, max) = (text::grouped(self.num_flows), text::grouped(self.max_flows));
+        write!(f, "; it remembers {num} of at most {max} flows")?;
+        match self.reach() {
+            Some(reach) => {
+                let reach = humantime::format_duration(Duration::from_secs(reach.as_secs().max(1)));
+                write!(f, ", about {reach} back")
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -292,42 +263,6 @@ fn append_sources(words: &mut String, error: &dyn Error) {
             words.push_str(&more);
         }
         source = error.source();
-    }
-}
-
-/// What is tried, for the messages about its failure.
-struct Attempt<'a> {
-    address: &'a Address,
-    timeout: Duration,
-}
-
-// === impl Attempt ===
-
-impl Attempt<'_> {
-    fn unreachable(&self, why: &str) -> ConnectError {
-        ConnectError {
-            kind: ConnectErrorKind::Unreachable,
-            message: format!(
-                "no Hubble Relay at {self}: {why}. Check the address, and that the port-forward runs \
-                 (kubectl -n kube-system port-forward service/hubble-relay 4245:80)"
-            ),
-        }
-    }
-
-    fn not_a_relay(&self, why: &str) -> ConnectError {
-        ConnectError {
-            kind: ConnectErrorKind::NotARelay,
-            message: format!(
-                "no Hubble Relay at {self}: {why}. Check host and port: the service is called hubble-relay, \
-                 its port is 80, and 4245 in the pod"
-            ),
-        }
-    }
-}
-
-impl fmt::Display for Attempt<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (tried for {})", self.address, humantime::format_duration(self.timeout))
     }
 }
 

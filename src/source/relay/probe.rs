@@ -1,12 +1,14 @@
 //! What answers at an address where no relay does: looked at by hand, for one clear message.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Address;
+use super::connector::Carrier;
+use super::tls::Tls;
+use super::{DialError, Wire};
 use crate::text;
 
 /// The first words of an HTTP/2 client and an empty SETTINGS frame (RFC 9113, 3.4).
@@ -32,16 +34,22 @@ pub(super) enum Seen {
     Other(String),
     /// It does not take a connection any more.
     Gone,
+    /// It breaks off TLS, and says why.
+    Refused(DialError),
 }
 
-/// Connects once or twice, waiting at most `wait` for each answer.
-pub(super) async fn probe(address: &Address, wait: Duration) -> Seen {
-    let seen = match ask(address, PREFACE, wait).await {
+/// Connects once or twice, waiting at most `wait` for each answer. Where TLS was asked for, nothing is
+/// said outside of it.
+pub(super) async fn probe(carrier: &Carrier, wait: Duration) -> Seen {
+    if let Some(tls) = carrier.tls() {
+        return within(carrier, tls, wait).await;
+    }
+    let seen = match ask(carrier, PREFACE, wait).await {
         Err(seen) => seen,
         Ok(answer) => classify(&answer),
     };
     if matches!(seen, Seen::Closed | Seen::Silent)
-        && let Ok(answer) = ask(address, CLIENT_HELLO, wait).await
+        && let Ok(answer) = ask(carrier, CLIENT_HELLO, wait).await
         && is_tls(&answer)
     {
         return Seen::Tls;
@@ -50,23 +58,64 @@ pub(super) async fn probe(address: &Address, wait: Duration) -> Seen {
 }
 
 /// The first bytes of the answer.
-async fn ask(address: &Address, question: &[u8], wait: Duration) -> Result<Vec<u8>, Seen> {
-    let connect = TcpStream::connect(address.host_and_port());
-    let Ok(Ok(mut stream)) = timeout(wait, connect).await else { return Err(Seen::Gone) };
+async fn ask(carrier: &Carrier, question: &[u8], wait: Duration) -> Result<Vec<u8>, Seen> {
+    let mut wire = dialled(carrier, wait).await?;
+    match answer(&mut wire, question, wait).await {
+        Ok(answer) if answer.is_empty() => Err(Seen::Silent),
+        Ok(answer) => Ok(answer),
+        Err(_) => Err(Seen::Closed),
+    }
+}
+
+/// The same within TLS. A server that does not like the client's certificate says so after the handshake,
+/// and what is written by then can make the connection break before that is read: so it listens first.
+async fn within(carrier: &Carrier, tls: &Tls, wait: Duration) -> Seen {
+    let wire = match dialled(carrier, wait).await {
+        Ok(wire) => wire,
+        Err(seen) => return seen,
+    };
+    let mut wire = match timeout(wait, tls.over(wire)).await {
+        Ok(Ok(wire)) => wire,
+        Ok(Err(e)) => return Seen::Refused(e),
+        Err(_) => return Seen::Silent,
+    };
+    for question in [&[][..], PREFACE] {
+        match answer(&mut wire, question, wait).await {
+            Ok(answer) if answer.is_empty() => {}
+            Ok(answer) => return classify(&answer),
+            Err(e) if e.get_ref().is_some_and(|e| e.is::<rustls::Error>()) => {
+                return Seen::Refused(tls.refused(&e));
+            }
+            Err(_) => return Seen::Closed,
+        }
+    }
+    Seen::Silent
+}
+
+async fn dialled(carrier: &Carrier, wait: Duration) -> Result<Wire, Seen> {
+    match timeout(wait * 2, carrier.bare()).await {
+        Ok(Ok(wire)) => Ok(wire),
+        Ok(Err(_)) | Err(_) => Err(Seen::Gone),
+    }
+}
+
+/// What comes back within `wait`; an error when the connection ends before that.
+async fn answer(wire: &mut Wire, question: &[u8], wait: Duration) -> io::Result<Vec<u8>> {
     let mut answer = Vec::with_capacity(512);
     let exchange = async {
-        stream.write_all(question).await?;
+        wire.write_all(question).await?;
+        wire.flush().await?;
         // Nine bytes tell everything but what an HTTP/1 server has to say.
-        while (answer.len() < 9 || answer.starts_with(b"HTTP/1") && answer.len() < 512)
-            && stream.read_buf(&mut answer).await? > 0
-        {}
-        Ok::<(), std::io::Error>(())
+        while answer.len() < 9 || answer.starts_with(b"HTTP/1") && answer.len() < 512 {
+            if wire.read_buf(&mut answer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
     };
-    let ended = timeout(wait, exchange).await;
-    match (answer.is_empty(), ended) {
-        (false, _) => Ok(answer),
-        (true, Ok(_)) => Err(Seen::Closed),
-        (true, Err(_)) => Err(Seen::Silent),
+    match timeout(wait, exchange).await {
+        Ok(Err(e)) if answer.is_empty() => Err(e),
+        _ => Ok(answer),
     }
 }
 

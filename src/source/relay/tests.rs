@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -77,6 +78,11 @@ impl Observer for Script {
     }
 }
 
+/// A connection without TLS.
+async fn connect(address: &Address, timeout: Duration) -> Result<Relay, ConnectError> {
+    Connector::new(Direct::new(address.clone()), None, timeout).connect().await
+}
+
 /// A relay with this script, and the requests it got.
 async fn relay(acts: Vec<Act>) -> (Relay, Arc<Mutex<Vec<GetFlowsRequest>>>) {
     relay_with(acts, || Ok(observer::ServerStatusResponse::default())).await
@@ -89,10 +95,10 @@ async fn relay_with(
     let requests = Arc::new(Mutex::new(Vec::new()));
     let script = Script { acts: Mutex::new(acts.into()), requests: Arc::clone(&requests), status };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = Address::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+    let address = Address::parse(&listener.local_addr().unwrap().to_string()).unwrap().0;
     let server = Server::builder().add_service(ObserverServer::new(script));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-    (Relay::connect(&address, 5 * SECOND).await.unwrap(), requests)
+    (connect(&address, 5 * SECOND).await.unwrap(), requests)
 }
 
 /// A plain TCP server that does the same with every connection; `None`: it says nothing.
@@ -112,7 +118,7 @@ async fn tcp(answer: Option<&'static [u8]>) -> Address {
             }
         }
     });
-    Address::parse(&address.to_string()).unwrap()
+    Address::parse(&address.to_string()).unwrap().0
 }
 
 fn response(types: ResponseTypes) -> GetFlowsResponse {
@@ -274,33 +280,33 @@ async fn where_no_relay_is() {
     let wait = Duration::from_millis(300);
     // A port that nobody has: bound, asked for its number, and given back.
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let free = Address::parse(&SocketAddr::to_string(&free)).unwrap();
-    let error = Relay::connect(&free, wait).await.unwrap_err();
+    let free = Address::parse(&SocketAddr::to_string(&free)).unwrap().0;
+    let error = connect(&free, wait).await.unwrap_err();
     assert_told(
         &error,
         Unreachable,
-        &[&free.to_string(), "(tried for 300ms)", "refused", "kubectl -n kube-system port-forward"],
+        &[&free.to_string(), "(tried for up to 300ms)", "refused", "leave out --server"],
     );
-    let unknown = Address::parse("no-such-host.invalid:4245").unwrap();
-    let error = Relay::connect(&unknown, 5 * SECOND).await.unwrap_err();
-    assert_told(&error, Unreachable, &["no-such-host.invalid:4245 (tried for 5s)"]);
+    let unknown = Address::parse("no-such-host.invalid:4245").unwrap().0;
+    let error = connect(&unknown, 5 * SECOND).await.unwrap_err();
+    assert_told(&error, Unreachable, &["no-such-host.invalid:4245 (tried for up to 5s)"]);
 
     let web = tcp(Some(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")).await;
-    let error = Relay::connect(&web, wait).await.unwrap_err();
+    let error = connect(&web, wait).await.unwrap_err();
     assert_told(&error, NotARelay, &[&web.to_string(), "HTTP/1.1 400 Bad Request", "Check host and port"]);
     let tls = tcp(Some(b"\x15\x03\x03\x00\x02\x02\x46")).await;
-    let error = Relay::connect(&tls, wait).await.unwrap_err();
-    assert_told(&error, NotARelay, &["speaks TLS"]);
+    let error = connect(&tls, wait).await.unwrap_err();
+    assert_told(&error, NotARelay, &["speaks TLS", "give --tls"]);
     let closing = tcp(Some(b"")).await;
-    let error = Relay::connect(&closing, wait).await.unwrap_err();
+    let error = connect(&closing, wait).await.unwrap_err();
     assert_told(&error, Unreachable, &["closed at once", "port-forward"]);
     let ssh = tcp(Some(b"SSH-2.0-OpenSSH_9.6\r\n")).await;
-    let error = Relay::connect(&ssh, wait).await.unwrap_err();
+    let error = connect(&ssh, wait).await.unwrap_err();
     assert_told(&error, NotARelay, &["not HTTP/2 (\"SSH-2.0-OpenSSH_9.6\")"]);
     let start = Instant::now();
     let silent = tcp(None).await;
-    let error = Relay::connect(&silent, wait).await.unwrap_err();
-    assert_told(&error, NotARelay, &["(tried for 300ms)", "nothing is said"]);
+    let error = connect(&silent, wait).await.unwrap_err();
+    assert_told(&error, NotARelay, &["(tried for up to 300ms)", "nothing is said"]);
     assert!(start.elapsed() < 5 * SECOND);
 }
 
@@ -308,7 +314,7 @@ async fn where_no_relay_is() {
 async fn a_stream_that_breaks_is_unavailable() {
     // A server whose task is ended with the stream open.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = Address::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+    let address = Address::parse(&listener.local_addr().unwrap().to_string()).unwrap().0;
     let script = Script {
         acts: Mutex::new([Act::Follow(vec![flow("a")])].into()),
         requests: Arc::default(),
@@ -328,7 +334,7 @@ async fn a_stream_that_breaks_is_unavailable() {
         let _ = runtime.block_on(stopped);
         runtime.shutdown_timeout(SECOND);
     });
-    let relay = Relay::connect(&address, 5 * SECOND).await.unwrap();
+    let relay = connect(&address, 5 * SECOND).await.unwrap();
     let mut flows = relay.flows(&Interest::default());
     assert!(matches!(flows.next().await, Some(Ok(Item::Flow(_)))));
     stop.send(()).unwrap();

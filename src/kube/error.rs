@@ -1,0 +1,149 @@
+//! What the API server or the way to it said, in words with a remedy.
+
+use kube::Error;
+use kube::client::{AuthError, UpgradeConnectionError};
+
+use crate::source::relay::DialError;
+use crate::text::visible;
+
+/// What was asked of the API server.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    /// As Kubernetes calls it: get, list.
+    pub(super) verb: &'static str,
+    /// As RBAC calls it: services, pods/portforward.
+    pub(super) resource: &'static str,
+    /// Empty for what belongs to no namespace.
+    pub(super) namespace: String,
+    /// `kubectl` with the context that was used.
+    pub(super) kubectl: String,
+}
+
+// === impl Question ===
+
+impl Question {
+    /// What this error means.
+    pub(super) fn failed(&self, error: &Error) -> DialError {
+        match error {
+            Error::Api(status) => self.status(status.code, &status.message),
+            Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(code)) => {
+                self.status(code.as_u16(), "")
+            }
+            Error::UpgradeConnection(e) => DialError::new(format!(
+                "the port-forward did not begin ({e}): something between here and the API server does not \
+                 let WebSockets pass"
+            ))
+            .remedy(format!(
+                "Run {} -n {} port-forward service/hubble-relay 4245:80, and give --server localhost:4245",
+                self.kubectl, self.namespace
+            )),
+            Error::Auth(_) => DialError::new(auth_words(error, "")),
+            Error::Service(e) if e.downcast_ref::<Error>().is_some_and(|e| matches!(e, Error::Auth(_))) => {
+                DialError::new(visible(&e.to_string(), 400).into_owned())
+                    .remedy(format!("Log in again: {} get namespaces must work", self.kubectl))
+            }
+            error => {
+                let words = chain(error);
+                let words = words.trim_start_matches("ServiceError: ");
+                let what = if words.contains("certificate") || words.contains("UnknownIssuer") {
+                    format!("the API server's certificate is refused: {words}")
+                } else {
+                    format!("the API server cannot be reached: {words}")
+                };
+                DialError::new(what).remedy(format!("Check that {} get namespaces works", self.kubectl))
+            }
+        }
+    }
+
+    fn status(&self, code: u16, message: &str) -> DialError {
+        let Self { verb, resource, namespace, kubectl } = self;
+        let message = visible(message, 300);
+        let says = if message.is_empty() { String::new() } else { format!(": {message}") };
+        match code {
+            401 => DialError::new(
+                "the API server does not know you (401 Unauthorized): the token or certificate in the \
+                 kubeconfig has expired or is wrong",
+            )
+            .remedy(format!("Log in again: {kubectl} get namespaces must work")),
+            403 => {
+                // The WebSocket's own verb is get; newer API servers want create too.
+                let verbs = if *resource == "pods/portforward" {
+                    "get (and create, from Kubernetes 1.35) on pods/portforward".to_owned()
+                } else {
+                    format!("{verb} on {resource}")
+                };
+                DialError::new(format!(
+                    "the API server forbids {verb} on {resource} in namespace {namespace}{says}"
+                ))
+                .remedy(format!(
+                    "Ask for a Role with {verbs} in {namespace}, or give the relay's address with --server"
+                ))
+            }
+            404 => DialError::new(format!("the API server does not find it ({verb} {resource}{says})"))
+                .remedy(format!("Check with {kubectl} -n {namespace} get services,pods")),
+            429 => DialError::new(format!("the API server is overloaded (429 Too Many Requests{says})"))
+                .remedy("Try again later")
+                .transient(),
+            code if code >= 500 => {
+                let check = match *resource {
+                    "pods/portforward" => "port-forward service/hubble-relay 4245:80",
+                    _ => "get pods",
+                };
+                DialError::new(format!("the API server failed ({code} at {verb} {resource}{says})"))
+                    .remedy(format!("Check that {kubectl} -n {namespace} {check} works"))
+                    .transient()
+            }
+            code => DialError::new(format!("the API server answered {code} to {verb} {resource}{says}"))
+                .remedy(format!("Check that {kubectl} -n {namespace} get pods works")),
+        }
+    }
+}
+
+/// The HTTP status that the API server answered with.
+pub(super) fn code(error: &Error) -> Option<u16> {
+    match error {
+        Error::Api(status) => Some(status.code),
+        Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(code)) => Some(code.as_u16()),
+        _ => None,
+    }
+}
+
+/// Why the credentials could not be had: a credential plugin, a token file.
+pub(super) fn auth_words(error: &Error, context: &str) -> String {
+    let of = if context.is_empty() { String::new() } else { format!(" of context {context}") };
+    let Error::Auth(auth) = error else {
+        return format!("the kubeconfig{of} cannot be used: {}", chain(error));
+    };
+    let what = match auth {
+        AuthError::AuthExecStart(e) => format!("its credential plugin cannot be started: {e}"),
+        AuthError::AuthExecRun { cmd, out } => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            let said = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("");
+            format!(
+                "its credential plugin failed ({}): {} {}",
+                out.status,
+                visible(cmd, 200),
+                visible(said, 200)
+            )
+        }
+        other => chain(other),
+    };
+    format!(
+        "the credentials{of} cannot be had: {what}. Log in again; kubectl must work with the same kubeconfig"
+    )
+}
+
+/// An error and its causes, each once; safe to print.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words.push_str(": ");
+            words.push_str(&more);
+        }
+        source = error.source();
+    }
+    visible(&words, 400).into_owned()
+}

@@ -1,0 +1,21 @@
+//! The Kubernetes side of the way to the relay: kubeconfig, the Service, its pod, a port-forward.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`access`] | kubeconfig or service account → a client, by the rules of kubectl |
+//! | `choice` | Service → ready pod → port; nothing but functions |
+//! | [`forward`] | the way to the relay: a port-forward, or inside of the cluster its Service |
+//! | `error` | what went wrong, in words with a remedy |
+//!
+//! Nothing here writes to a cluster.
+
+pub mod access;
+mod choice;
+mod error;
+pub mod forward;
+
+pub use access::{Access, AccessError, Cluster};
+pub use forward::{RelayService, Target};
+
+#[cfg(test)]
+mod tests;

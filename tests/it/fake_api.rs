@@ -1,0 +1,229 @@
+//! An API server of a few lines: one Service, some pods, port-forwards, and every way to fail.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use futures_util::SinkExt as _;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio_stream::StreamExt as _;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+
+use crate::support::write;
+
+/// How one question is answered.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    Json(Value),
+    /// A status, as Kubernetes words it.
+    Fail(u16, &'static str),
+    /// No answer, ever.
+    Hang,
+}
+
+/// What becomes of a port-forward.
+#[derive(Debug, Clone)]
+pub(crate) enum Forward {
+    /// It leads here.
+    To(SocketAddr),
+    /// The node cannot reach the port in the pod.
+    Complain(&'static str),
+    Fail(u16),
+}
+
+/// What the API server knows.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub(crate) service: Answer,
+    pub(crate) pods: Answer,
+    /// By the name of the pod; a pod that is not here is not found.
+    pub(crate) forwards: Vec<(&'static str, Forward)>,
+    pub(crate) config: Answer,
+    /// The token that it wants, if any.
+    pub(crate) token: Option<&'static str>,
+}
+
+pub(crate) struct FakeApi {
+    pub(crate) address: String,
+    pub(crate) state: Arc<Mutex<State>>,
+    /// Method and path of every request.
+    pub(crate) asked: Arc<Mutex<Vec<String>>>,
+    _runtime: Runtime,
+}
+
+/// A Service with this port, which leads to port `grpc` of its pods.
+pub(crate) fn service(port: u16) -> Answer {
+    Answer::Json(json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "hubble-relay", "namespace": "kube-system"},
+        "spec": {"selector": {"k8s-app": "hubble-relay"}, "ports": [{"port": port, "targetPort": "grpc"}]},
+    }))
+}
+
+/// Pods that are ready or not.
+pub(crate) fn pods(all: &[(&str, bool)]) -> Answer {
+    let pods: Vec<Value> = all
+        .iter()
+        .map(|(name, ready)| {
+            json!({
+                "metadata": {"name": name, "namespace": "kube-system"},
+                "spec": {"containers": [{"name": "r", "ports": [{"name": "grpc", "containerPort": 4245}]}]},
+                "status": {"phase": "Running", "conditions": [
+                    {"type": "Ready", "status": if *ready { "True" } else { "False" }},
+                ]},
+            })
+        })
+        .collect();
+    Answer::Json(json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": pods}))
+}
+
+impl State {
+    /// Everything is well, and the relay is here.
+    pub(crate) fn well(relay: &str) -> Self {
+        Self {
+            service: service(80),
+            pods: pods(&[("relay-1", true)]),
+            forwards: vec![("relay-1", Forward::To(relay.parse().unwrap()))],
+            config: Answer::Fail(404, "configmaps \"cilium-config\" not found"),
+            token: None,
+        }
+    }
+}
+
+impl FakeApi {
+    pub(crate) fn new(state: State) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (state, asked) = (Arc::new(Mutex::new(state)), Arc::default());
+        let (theirs, log) = (Arc::clone(&state), Arc::clone(&asked));
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, Arc::clone(&theirs), Arc::clone(&log)));
+            }
+        });
+        Self { address, state, asked, _runtime: runtime }
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap());
+    }
+
+    /// Writes a kubeconfig for it, with this YAML as its user.
+    pub(crate) fn kubeconfig(&self, dir: &Path, user: &str) -> PathBuf {
+        let path = dir.join("kubeconfig");
+        write(
+            &path,
+            format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
+                 contexts:\n- name: test\n  context: {{cluster: c, user: u}}\n\
+                 clusters:\n- name: c\n  cluster: {{server: \"http://{}\"}}\n\
+                 users:\n- name: u\n  user: {user}\n",
+                self.address
+            ),
+        );
+        path
+    }
+}
+
+async fn answer(stream: TcpStream, state: Arc<Mutex<State>>, asked: Arc<Mutex<Vec<String>>>) -> Option<()> {
+    let mut head = vec![0; 16 << 10];
+    let head = loop {
+        let n = stream.peek(&mut head).await.ok().filter(|n| *n > 0)?;
+        let text = String::from_utf8_lossy(&head[..n]).into_owned();
+        if text.contains("\r\n\r\n") {
+            break text;
+        }
+        tokio::task::yield_now().await;
+    };
+    let line: Vec<&str> = head.split(' ').take(2).collect();
+    let path = line[1].split('?').next().unwrap_or_default().to_owned();
+    asked.lock().unwrap().push(format!("{} {path}", line[0]));
+    let state = state.lock().unwrap().clone();
+    let lower = head.to_ascii_lowercase();
+    if state.token.is_some_and(|token| !lower.contains(&format!("authorization: bearer {token}\r\n"))) {
+        return reply(stream, head.len(), &Answer::Fail(401, "Unauthorized")).await;
+    }
+    let system = "/api/v1/namespaces/kube-system";
+    let reply_with = match &path {
+        p if *p == format!("{system}/services/hubble-relay") => state.service,
+        p if *p == format!("{system}/pods") => state.pods,
+        p if *p == format!("{system}/configmaps/cilium-config") => state.config,
+        p if *p == system => Answer::Json(json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "kube-system", "uid": "11111111-2222-3333-4444-555555555555"},
+        })),
+        p if p.ends_with("/portforward") => {
+            let pod = p.rsplit('/').nth(1).unwrap_or_default();
+            match state.forwards.iter().find(|(name, _)| *name == pod) {
+                None => Answer::Fail(404, "pods not found"),
+                Some((_, Forward::Fail(code))) => Answer::Fail(*code, "no port-forward"),
+                Some((_, forward)) => return forwarded(stream, forward.clone()).await,
+            }
+        }
+        _ => Answer::Fail(404, "not found"),
+    };
+    reply(stream, head.len(), &reply_with).await
+}
+
+async fn reply(mut stream: TcpStream, head: usize, answer: &Answer) -> Option<()> {
+    stream.read_exact(&mut vec![0; head]).await.ok()?;
+    let (code, body) = match answer {
+        Answer::Json(value) => (200, value.to_string()),
+        Answer::Fail(code, message) => (
+            *code,
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                   "message": message, "reason": "Test", "code": code})
+            .to_string(),
+        ),
+        Answer::Hang => return std::future::pending().await,
+    };
+    let text = format!(
+        "HTTP/1.1 {code} Test\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(text.as_bytes()).await.ok()
+}
+
+/// Frames as the kubelet sends them: a byte for the channel, data on 0, complaints on 1.
+async fn forwarded(stream: TcpStream, forward: Forward) -> Option<()> {
+    #[allow(clippy::result_large_err, reason = "so it wants it")]
+    let protocol = |_: &Request, mut response: Response| {
+        response.headers_mut().insert("Sec-WebSocket-Protocol", "v4.channel.k8s.io".parse().unwrap());
+        Ok(response)
+    };
+    let mut socket = tokio_tungstenite::accept_hdr_async(stream, protocol).await.ok()?;
+    for channel in [0, 1] {
+        let port = 4245u16.to_le_bytes();
+        socket.send(Message::binary(vec![channel, port[0], port[1]])).await.ok()?;
+    }
+    let relay = match forward {
+        Forward::To(relay) => relay,
+        Forward::Complain(text) => {
+            socket.send(Message::binary([&[1], text.as_bytes()].concat())).await.ok()?;
+            return socket.close(None).await.ok();
+        }
+        Forward::Fail(_) => return None,
+    };
+    let mut relay = TcpStream::connect(relay).await.ok()?;
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        tokio::select! {
+            message = socket.next() => match message {
+                Some(Ok(Message::Binary(frame))) if frame.first() == Some(&0) => {
+                    relay.write_all(&frame[1..]).await.ok()?;
+                }
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(_)) => {}
+            },
+            n = relay.read(&mut bytes) => match n {
+                Ok(n) if n > 0 => socket.send(Message::binary([&[0], &bytes[..n]].concat())).await.ok()?,
+                _ => return socket.close(None).await.ok(),
+            },
+        }
+    }
+}

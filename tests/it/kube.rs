@@ -1,0 +1,241 @@
+//! The way to the relay through an API server, and every way in which it can fail.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use cpg::demo::{DemoRelay, Step};
+
+use crate::fake_api::{Answer, FakeApi, Forward, State, pods, service};
+use crate::live::{ONE, Running, Serving, policies, rules_or_none, sends, serving, until};
+use crate::support::{Ran, cpg, denied, finished, write};
+use crate::tls::{Ca, Front, NAME};
+
+fn relay() -> Serving {
+    serving(DemoRelay::new([sends(&[denied()]).then(Step::Hang)]))
+}
+
+/// The program, with no kubeconfig of this machine.
+pub(crate) fn alone(dir: &Path) -> Command {
+    let mut command = cpg(dir);
+    command.env("HOME", dir).env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST");
+    command
+}
+
+#[track_caller]
+fn follows(dir: &Path, command: &mut Command) -> Ran {
+    let child = Running::new(command.args(["--flush-interval", "100ms"]));
+    until("the need is in a file", || rules_or_none(dir).is_some_and(|r| r == [ONE]));
+    child.signal("-TERM");
+    let ran = child.end().code(0);
+    assert_eq!(policies(dir), [ONE]);
+    std::fs::remove_dir_all(dir.join("policies")).unwrap();
+    ran
+}
+
+/// Ends with 2 and one error within the time, and says all of this.
+#[track_caller]
+pub(crate) fn refused(command: &mut Command, says: &[&str]) {
+    let start = Instant::now();
+    let ran = finished(command.args(["--timeout", "2s"]).output().unwrap()).code(2);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}: {}", start.elapsed(), ran.stderr);
+    assert_eq!(ran.stderr.lines().filter(|line| line.starts_with("error:")).count(), 1, "{}", ran.stderr);
+    says.iter().fold(ran, |ran, says| ran.says(says));
+}
+
+#[test]
+fn a_kubeconfig_is_enough() {
+    let relay = relay();
+    let api = FakeApi::new(State::well(&relay.address));
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = api.kubeconfig(dir.path(), "{}");
+    let ran = follows(dir.path(), alone(dir.path()).args(["generate", "--kubeconfig"]).arg(&kubeconfig));
+    ran.says("Service kube-system/hubble-relay of context test");
+    // By the list in KUBECONFIG; files that are not there are passed over, as kubectl does.
+    let list = std::env::join_paths([&dir.path().join("none"), &kubeconfig]).unwrap();
+    follows(dir.path(), alone(dir.path()).arg("generate").env("KUBECONFIG", list));
+    // By ~/.kube/config, and with what k9s gives when it has nothing.
+    write(&dir.path().join(".kube/config"), std::fs::read(&kubeconfig).unwrap());
+    follows(dir.path(), alone(dir.path()).args(["generate", "--context", "", "--kubeconfig", ""]));
+    // A cluster that is named wins over an address in the environment.
+    follows(
+        dir.path(),
+        alone(dir.path()).args(["generate", "--context", "test"]).env("HUBBLE_SERVER", "127.0.0.1:1"),
+    );
+    let asked = api.asked.lock().unwrap();
+    assert!(asked.iter().all(|line| line.starts_with("GET ")), "{asked:?}");
+}
+
+#[test]
+fn tls_inside_of_the_port_forward() {
+    let (ca, relay) = (Ca::new("relay"), relay());
+    let front = Front::new(&relay, Some(ca.signs("*.hubble-relay.cilium.io").server(None)));
+    let api = FakeApi::new(State { service: service(443), ..State::well(&front.address) });
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("ca.crt"), &ca.pem);
+    let kubeconfig = api.kubeconfig(dir.path(), "{}");
+    let command = || {
+        let mut command = alone(dir.path());
+        command.arg("generate").env("KUBECONFIG", &kubeconfig);
+        command
+    };
+    // The name is the one of Cilium's chart.
+    follows(dir.path(), command().args(["--tls", "--tls-ca-cert-files", "ca.crt"])).says("with TLS");
+    refused(&mut command(), &["speaks TLS", "give --tls"]);
+    refused(
+        command().args(["--tls", "--tls-ca-cert-files", "ca.crt", "--tls-server-name", "a.example"]),
+        &["not for a.example", "Service kube-system/hubble-relay of context test"],
+    );
+    assert!(NAME.ends_with(".hubble-relay.cilium.io"));
+}
+
+#[test]
+fn the_port_of_the_service_is_named_when_it_does_not_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (port, tls, says) in [
+        (443, false, "the Service has port 443, as for a relay with TLS: give --tls"),
+        (80, true, "leave out --tls"),
+    ] {
+        let api = FakeApi::new(State {
+            service: service(port),
+            forwards: vec![("relay-1", Forward::Complain("connection refused inside of the pod"))],
+            ..State::well(&free.to_string())
+        });
+        let kubeconfig = api.kubeconfig(dir.path(), "{}");
+        let mut command = alone(dir.path());
+        command.arg("generate").env("KUBECONFIG", kubeconfig);
+        if tls {
+            command.args(["--tls", "--tls-allow-insecure"]);
+        }
+        refused(&mut command, &[says, "connection refused inside of the pod"]);
+    }
+}
+
+#[test]
+fn no_kubeconfig_or_a_bad_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = FakeApi::new(State::well("127.0.0.1:1"));
+    let kubeconfig = api.kubeconfig(dir.path(), "{}");
+    let command = || {
+        let mut command = alone(dir.path());
+        command.arg("generate");
+        command
+    };
+    refused(&mut command(), &["there is no kubeconfig", "KUBECONFIG", "--server"]);
+    refused(command().args(["--kubeconfig", "none"]), &["--kubeconfig none does not exist"]);
+    refused(command().env("KUBECONFIG", "none:nowhere"), &["KUBECONFIG none:nowhere does not exist"]);
+    refused(
+        command().args(["--context", "prod", "--kubeconfig"]).arg(&kubeconfig),
+        &["has no context \"prod\"", "it has test", "--context"],
+    );
+    write(&dir.path().join("bad"), "apiVersion: v1\nclusters: 7\n");
+    refused(command().args(["--kubeconfig", "bad"]), &["--kubeconfig bad cannot be used"]);
+    write(&dir.path().join("empty"), "");
+    refused(command().args(["--kubeconfig", "empty"]), &["has no current context", "--context"]);
+    refused(
+        command().args(["--server", "127.0.0.1:1", "--context", "test"]),
+        &["--server and --context contradict each other"],
+    );
+    refused(command().args(["--relay-port", "70000"]), &["--relay-port \"70000\""]);
+    refused(command().args(["--kube-namespace", "../x"]), &["--kube-namespace \"../x\""]);
+    assert!(api.asked.lock().unwrap().is_empty());
+}
+
+#[test]
+fn what_the_api_server_refuses() {
+    let relay = relay();
+    let api = FakeApi::new(State::well(&relay.address));
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = api.kubeconfig(dir.path(), "{}");
+    let check = |change: &dyn Fn(&mut State), says: &[&str]| {
+        api.change(|state| *state = State::well(&relay.address));
+        api.change(|state| change(state));
+        let context = format!("context test (http://{})", api.address);
+        let says = [&[context.as_str(), "(tried for up to 2s)"][..], says].concat();
+        refused(alone(dir.path()).arg("generate").env("KUBECONFIG", &kubeconfig), &says);
+    };
+    check(&|s| s.token = Some("good"), &["401", "expired", "Log in again: kubectl --context test"]);
+    let no = "User \"joe\" cannot do this";
+    check(
+        &|s| s.service = Answer::Fail(403, no),
+        &["forbids get on services in namespace kube-system", no, "Role with get on services"],
+    );
+    check(&|s| s.pods = Answer::Fail(403, no), &["forbids list on pods in namespace kube-system", no]);
+    check(
+        &|s| s.forwards = vec![("relay-1", Forward::Fail(403))],
+        &["forbids get on pods/portforward", "Role with get (and create, from Kubernetes 1.35)", "relay-1"],
+    );
+    check(
+        &|s| s.service = Answer::Fail(404, "none"),
+        &["has no Service hubble-relay in namespace kube-system", "cilium hubble enable", "--relay-service"],
+    );
+    check(&|s| s.pods = pods(&[]), &["has no pod that is ready: it selects no pods"]);
+    check(
+        &|s| s.pods = pods(&[("relay-1", false)]),
+        &["relay-1 is running, not ready", "describe pods -l k8s-app=hubble-relay"],
+    );
+    check(&|s| s.forwards.clear(), &["port-forward to pod relay-1, port 4245", "does not find it"]);
+    check(
+        &|s| s.forwards = vec![("relay-1", Forward::Complain("dial tcp: connection refused"))],
+        &["pod relay-1, port 4245: dial tcp: connection refused"],
+    );
+    check(&|s| s.service = Answer::Fail(500, "boom"), &["failed (500 at get services: boom)"]);
+    check(&|s| s.pods = Answer::Fail(429, "slow down"), &["overloaded (429 Too Many Requests: slow down)"]);
+    check(&|s| s.service = Answer::Hang, &["time was up at asking", "for Service kube-system/hubble-relay"]);
+    check(&|s| s.pods = Answer::Hang, &["time was up at asking", "for the pods of Service"]);
+}
+
+#[test]
+fn an_api_server_that_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut api = FakeApi::new(State::well("127.0.0.1:1"));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    api.address = free.to_string();
+    let kubeconfig = api.kubeconfig(dir.path(), "{}");
+    refused(
+        alone(dir.path()).arg("generate").env("KUBECONFIG", kubeconfig),
+        &["the API server cannot be reached", "refused", &free.to_string()],
+    );
+}
+
+#[test]
+fn a_pod_that_goes_between_choice_and_forward() {
+    let relay = relay();
+    let api = FakeApi::new(State {
+        pods: pods(&[("gone", true), ("relay-1", true)]),
+        ..State::well(&relay.address)
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = api.kubeconfig(dir.path(), "{}");
+    follows(dir.path(), alone(dir.path()).arg("generate").env("KUBECONFIG", kubeconfig));
+    let asked = api.asked.lock().unwrap();
+    assert!(asked.iter().any(|line| line.ends_with("/pods/gone/portforward")), "{asked:?}");
+}
+
+#[test]
+fn credential_plugins() {
+    let relay = relay();
+    let api = FakeApi::new(State { token: Some("t0ken"), ..State::well(&relay.address) });
+    let dir = tempfile::tempdir().unwrap();
+    let plugin = |script: &str| {
+        format!(
+            "{{exec: {{apiVersion: client.authentication.k8s.io/v1, command: sh, interactiveMode: Never, \
+             args: [\"-c\", {}]}}}}",
+            serde_json::to_string(script).unwrap()
+        )
+    };
+    let credential = r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"t0ken"}}"#;
+    let good = api.kubeconfig(dir.path(), &plugin(&format!("echo '{credential}'")));
+    follows(dir.path(), alone(dir.path()).arg("generate").env("KUBECONFIG", good));
+    let fails = api.kubeconfig(dir.path(), &plugin("echo 'session is over' >&2; exit 3"));
+    refused(
+        alone(dir.path()).arg("generate").env("KUBECONFIG", fails),
+        &["credential plugin failed", "session is over", "Log in again"],
+    );
+    let hangs = api.kubeconfig(dir.path(), &plugin("sleep 20"));
+    refused(
+        alone(dir.path()).arg("generate").env("KUBECONFIG", hangs),
+        &["time was up at reading the kubeconfig and running its credential plugin"],
+    );
+}
