@@ -2,6 +2,10 @@
 //!
 //! Rules of one direction with the same peer selector, port and protocol become one entry. Where that
 //! fails the agent keeps the earlier policy of the endpoint, so there is nothing that could be decided.
+//!
+//! Known limit: other spellings of one port (`80` with `endPort: 70`, `0120`) are ports of their own when
+//! Cilium joins rules, and the same port here, since sanitised policies do not tell them apart. Only what
+//! fails to combine with rules so written can be wrong.
 
 use std::collections::HashMap;
 

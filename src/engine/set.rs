@@ -225,7 +225,11 @@ impl Rules {
                         PeerTest::of(spec, options, direction, serial).into_iter().map(|t| self.number(t)),
                     );
                 }
-                numbers.into()
+                // One selector that selects everything stands for the whole list, to Cilium as well.
+                match numbers.iter().find(|number| self.tests[**number] == PeerTest::All) {
+                    Some(all) => [*all].into(),
+                    None => numbers.into(),
+                }
             }
         })
     }

@@ -450,7 +450,8 @@ impl Policies<'_> {
         let mut port = match self.random.below(24) {
             0..=7 => json!({"port": self.random.of(&["80", "81", "443", "53", "8080"])}),
             8 | 9 => json!({"port": "80", "endPort": 90}),
-            10 => json!({"port": "80", "endPort": 70}),
+            // Never on a port of layer 7: see engine::conflict about spellings of one port.
+            10 => json!({"port": "81", "endPort": 70}),
             11 => json!({"port": "0"}),
             12 => json!({"port": "0", "endPort": 100}),
             13 => json!({"port": "0", "endPort": 65535}),
