@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
-use super::choice::{best, selector, service_port, stands_for_tls, target_port, why_none};
+use super::choice::{best, selector, service_port, stands_for_tls, target_port, version, why_none};
 use super::error::{Question, code};
 use super::{Access, Cluster};
 use crate::names::Namespace;
@@ -55,6 +55,8 @@ struct Seen {
     service_port: Option<i32>,
     /// The pod that the last connection went to.
     pod: Option<String>,
+    /// The version of Cilium that this pod belongs to.
+    version: Option<String>,
     /// What the node said of the port in the pod: nobody listens there.
     complaint: Option<String>,
 }
@@ -84,6 +86,16 @@ impl RelayService {
         let cluster = self.access.open().await.map_err(|e| DialError::new(e.0).remedy(""))?;
         self.remember(&cluster);
         Ok(cluster)
+    }
+
+    /// The namespace of Cilium.
+    pub fn namespace(&self) -> &Namespace {
+        &self.target.namespace
+    }
+
+    /// The version of Cilium that the relay's pod belongs to, once one was reached.
+    pub fn version(&self) -> Option<String> {
+        self.seen().version.clone()
     }
 
     fn remember(&self, cluster: &Cluster) {
@@ -169,10 +181,14 @@ impl RelayService {
             Some(port) => port,
             None => target_port(port, pod).map_err(no_use)?,
         };
+        let cilium = version(pod).map(|version| visible(&version, 60).into_owned());
         let pod = pod.metadata.name.clone().unwrap_or_default();
         let shown = visible(&pod, 253).into_owned();
         trying.now(format!("asking {cluster} for a port-forward to pod {namespace}/{shown}, port {port}"));
-        self.seen().pod = Some(pod.clone());
+        {
+            let mut seen = self.seen();
+            (seen.pod, seen.version) = (Some(pod.clone()), cilium);
+        }
         let mut forward = match pods.portforward(&pod, &[port]).await {
             Ok(forward) => forward,
             Err(e) => {

@@ -18,7 +18,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("build", &["aggregate", "classify", "flow", "policy"]),
     ("screen", &["aggregate", "build", "engine", "flow", "names", "policy", "text"]),
     ("merge", &["flow", "names", "policy", "text"]),
-    ("store", &["flow", "merge", "names", "policy"]),
+    ("store", &["flow", "merge", "names", "policy", "text"]),
     ("kube", &["names", "source", "text"]),
     ("demo", &["source"]),
     (
