@@ -209,7 +209,9 @@ async fn forwarded(stream: TcpStream, forward: Forward) -> Option<()> {
         Forward::To(relay) => relay,
         Forward::Complain(text) => {
             socket.send(Message::binary([&[1], text.as_bytes()].concat())).await.ok()?;
-            return socket.close(None).await.ok();
+            socket.close(None).await.ok()?;
+            while let Some(Ok(_)) = socket.next().await {}
+            return None;
         }
         Forward::Fail(_) => return None,
     };

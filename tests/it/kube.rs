@@ -243,7 +243,8 @@ fn credential_plugins() {
 
 #[test]
 fn the_preflight_warns_of_what_does_not_fit() {
-    let relay = relay();
+    // Without a flow there is no warning of the writer's.
+    let relay = serving(DemoRelay::new([Script::default().then(Step::Hang)]));
     let config =
         |data| Answer::Json(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}, "data": data}));
     let api = FakeApi::new(State::well(&relay.address));
