@@ -12,7 +12,7 @@ HAVE_GO := $(shell command -v $(GO) 2>/dev/null)
 # On machines that share their cores, leave some to the others: make test JOBS=1
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help run test check fmt lint doc bench testbed need-cargo
+.PHONY: help run test check conformance fmt lint doc bench testbed need-cargo
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,18 @@ endif
 # The real parts, linked from Go modules; built once, and again when their sources change.
 $(TESTBED): $(TESTBED_SOURCES)
 	cd tests/testbed && $(GO) build -mod=readonly -p $(JOBS) -ldflags "-s -w" -o bin/testbed .
+
+# The engine against both judges, on a million verdicts and more.
+CONFORMANCE_VERDICTS ?= 1000000
+CONFORMANCE_SEED ?= 1
+TESTBED_120 := $(CURDIR)/tests/testbed/bin/testbed-1.20
+
+$(TESTBED_120): $(shell find tests/testbed/v120 tests/testbed/common -name '*.go' -o -name 'go.*' 2>/dev/null)
+	cd tests/testbed/v120 && $(GO) build -mod=readonly -p $(JOBS) -ldflags "-s -w" -o ../bin/testbed-1.20 .
+
+conformance: need-cargo $(TESTBED) $(TESTBED_120) ## The policy engine against Cilium's own (1.19 and 1.20), on a million verdicts
+	CPG_TESTBED=$(TESTBED) CPG_TESTBED_120=$(TESTBED_120) CPG_CONFORMANCE_VERDICTS=$(CONFORMANCE_VERDICTS) \
+	CPG_CONFORMANCE_SEED=$(CONFORMANCE_SEED) $(CARGO) test --locked --test it conformance -- --nocapture
 
 $(TESTBED_KUBE): $(TESTBED_KUBE_SOURCES)
 	cd tests/testbed/kube && $(GO) build -mod=readonly -p $(JOBS) -ldflags "-s -w $(KUBERNETES)" -o ../bin/testbed-kube .

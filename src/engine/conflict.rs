@@ -2,6 +2,10 @@
 //!
 //! Rules of one direction with the same peer selector, port and protocol become one entry. Where that
 //! fails the agent keeps the earlier policy of the endpoint, so there is nothing that could be decided.
+//!
+//! Known limit: other spellings of one port (`80` with `endPort: 70`, `0120`) are ports of their own when
+//! Cilium joins rules, and the same port here, since sanitised policies do not tell them apart. Only what
+//! fails to combine with rules so written can be wrong.
 
 use std::collections::HashMap;
 
@@ -29,21 +33,25 @@ enum KeyL4<'a> {
 }
 
 /// What has been joined so far.
-#[derive(Debug, Default)]
-struct Joined<'a> {
-    denied: bool,
+#[derive(Debug, Clone, PartialEq)]
+enum Joined<'a> {
+    Deny,
+    Allow(Allow<'a>),
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Allow<'a> {
     parser: Option<&'a str>,
-    listeners: Vec<(u16, &'a str, &'a str)>,
+    /// Whether it is clusterwide, its configuration and its name.
+    listener: Option<(bool, &'a str, &'a str)>,
+    /// 0 = not set; otherwise a smaller number takes precedence.
+    priority: u16,
     authentication: Option<&'a str>,
     terminating: Option<&'a SecretRef>,
     originating: Option<&'a SecretRef>,
     sni: bool,
     l7: bool,
-    failed: Option<&'a Entry>,
 }
-
-/// The priority of a listener that names none.
-const LISTENER_PRIORITY: u16 = 126;
 
 /// A rule that cannot be joined with others that select the same subject.
 pub(super) fn find<'e>(engine: &'e Engine, sides: &[Side; 2], has_namespace: bool) -> Option<RuleRef<'e>> {
@@ -87,61 +95,123 @@ fn in_direction<'e>(
             return Some(entry);
         }
         for l4 in keys {
+            let new = if entry.deny {
+                Joined::Deny
+            } else {
+                Joined::Allow(Allow::new(l4, item, rule.authentication.as_deref()))
+            };
             for test in &entry.peers.0 {
-                let joined = all.entry(Key { test: *test, l4 }).or_default();
-                joined.join(entry, l4, item, rule.authentication.as_deref());
+                match all.get_mut(&Key { test: *test, l4 }) {
+                    Some(before) => {
+                        if !before.join(&new) {
+                            return Some(entry);
+                        }
+                    }
+                    None => drop(all.insert(Key { test: *test, l4 }, new.clone())),
+                }
             }
         }
     }
-    let mut failed: Vec<&Entry> = all.values().filter(|j| !j.denied).filter_map(Joined::failure).collect();
-    failed.sort_by_key(|entry| (entry.spec, entry.rule, entry.item));
-    failed.first().copied()
+    None
 }
 
 // === impl Joined ===
 
 impl<'a> Joined<'a> {
-    fn join(&mut self, entry: &'a Entry, l4: KeyL4<'a>, item: &'a PortRule, mode: Option<&'a str>) {
-        if entry.deny {
-            self.denied = true;
-            return;
-        }
-        let mut fits = match (self.parser, parser(l4, item)) {
-            (_, None) => true,
-            (None, new) => {
-                self.parser = new;
+    /// Joins one more rule; whether it can be. The order matters, so it is Cilium's.
+    fn join(&mut self, new: &Self) -> bool {
+        match (&mut *self, new) {
+            (before, new) if before == new => true,
+            (Self::Deny, _) => true,
+            (Self::Allow(_), Self::Deny) => {
+                *self = Self::Deny;
                 true
             }
-            (Some(old), Some(new)) if old == new => true,
-            (Some("tls"), Some(new)) if !["dns", "crd"].contains(&new) => {
-                self.parser = Some(new);
-                true
-            }
-            (Some(old), Some("tls")) => !["dns", "crd"].contains(&old),
-            _ => false,
-        };
-        if let Some(listener) = &item.listener {
-            let priority = if listener.priority == 0 { LISTENER_PRIORITY } else { listener.priority };
-            self.listeners.push((priority, &listener.config, &listener.name));
+            (Self::Allow(before), Self::Allow(new)) => before.join(new),
         }
-        fits &= agree(&mut self.authentication, mode);
-        fits &= agree(&mut self.terminating, item.terminating_tls.as_ref().map(|tls| &tls.secret));
-        fits &= agree(&mut self.originating, item.originating_tls.as_ref().map(|tls| &tls.secret));
-        self.sni |= !item.server_names.is_empty();
-        self.l7 |= has_rules(&item.l7);
-        if !fits || (self.sni && self.l7 && self.terminating.is_none()) || self.two_listeners() {
-            self.failed = self.failed.or(Some(entry));
+    }
+}
+
+// === impl Allow ===
+
+impl<'a> Allow<'a> {
+    fn new(l4: KeyL4<'_>, item: &'a PortRule, authentication: Option<&'a str>) -> Self {
+        let parser = parser(l4, item);
+        let listener = item.listener.as_ref();
+        Self {
+            parser,
+            listener: listener.map(|l| (l.kind == Some(ListenerKind::Clusterwide), &*l.config, &*l.name)),
+            priority: match listener {
+                Some(l) if l.priority != 0 => l.priority,
+                _ => default_priority(parser),
+            },
+            authentication,
+            terminating: item.terminating_tls.as_ref().map(|tls| &tls.secret),
+            originating: item.originating_tls.as_ref().map(|tls| &tls.secret),
+            sni: !item.server_names.is_empty(),
+            l7: item.l7.has_rules(),
         }
     }
 
-    /// Two listeners of one priority, and none of a better one.
-    fn two_listeners(&self) -> bool {
-        let best = self.listeners.iter().min();
-        best.is_some_and(|best| self.listeners.iter().any(|l| l.0 == best.0 && l != best))
+    fn join(&mut self, new: &Self) -> bool {
+        let Some(parser) = joined_parser(self.parser, new.parser) else { return false };
+        if parser != self.parser {
+            (self.parser, self.priority) = (parser, new.priority);
+        }
+        if !self.join_listener(new)
+            || !agree(&mut self.authentication, new.authentication)
+            || !agree(&mut self.terminating, new.terminating)
+            || !agree(&mut self.originating, new.originating)
+        {
+            return false;
+        }
+        self.sni |= new.sni;
+        if self.sni && self.l7 && self.terminating.is_none() {
+            return false;
+        }
+        self.l7 |= new.l7;
+        true
     }
 
-    fn failure(&self) -> Option<&'a Entry> {
-        self.failed
+    fn join_listener(&mut self, new: &Self) -> bool {
+        // 0 wraps to the lowest precedence.
+        let (mine, other) = (self.priority.wrapping_sub(1), new.priority.wrapping_sub(1));
+        if new.listener.is_none() || (new.listener == self.listener && mine == other) || mine < other {
+            return true;
+        }
+        if self.listener.is_none() || other < mine {
+            (self.listener, self.priority) = (new.listener, new.priority);
+            return true;
+        }
+        false
+    }
+}
+
+/// The parser of both; `None` where there is none.
+fn joined_parser<'a>(a: Option<&'a str>, b: Option<&'a str>) -> Option<Option<&'a str>> {
+    let promotes = |from: Option<&str>, to: Option<&str>| match from {
+        None => true,
+        Some("tls") => !matches!(to, None | Some("dns" | "crd")),
+        Some(_) => false,
+    };
+    match (a, b) {
+        (a, b) if a == b => Some(a),
+        (a, b) if promotes(a, b) => Some(b),
+        (a, b) if promotes(b, a) => Some(a),
+        _ => None,
+    }
+}
+
+/// What Cilium gives a redirect that names no priority.
+fn default_priority(parser: Option<&str>) -> u16 {
+    match parser {
+        None => 0,
+        Some("http") => 101,
+        Some("kafka") => 106,
+        Some("tls") => 116,
+        Some("dns") => 121,
+        Some("crd") => 126,
+        Some(_) => 111,
     }
 }
 
@@ -157,14 +227,6 @@ fn agree<T: PartialEq + Copy>(before: &mut Option<T>, new: Option<T>) -> bool {
     }
 }
 
-fn has_rules(l7: &L7) -> bool {
-    match l7 {
-        L7::None => false,
-        L7::Http(_) | L7::Dns(_) | L7::Kafka(_) => true,
-        L7::Proxylib { rules, .. } => !rules.is_empty(),
-    }
-}
-
 /// The word of Cilium's parser for an item.
 fn parser<'a>(l4: KeyL4<'_>, item: &'a PortRule) -> Option<&'a str> {
     let tcp = matches!(l4, KeyL4::Port(IpProtocol::Tcp, _));
@@ -177,5 +239,64 @@ fn parser<'a>(l4: KeyL4<'_>, item: &'a PortRule) -> Option<&'a str> {
         L7::Kafka(_) if tcp => Some("kafka"),
         L7::Proxylib { parser, .. } if tcp => Some(parser),
         _ => tls.then_some("tls"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::spec::{HttpRule, TlsContext};
+
+    fn http() -> PortRule {
+        PortRule { l7: L7::Http(vec![HttpRule::default()]), ..PortRule::default() }
+    }
+
+    fn names() -> PortRule {
+        PortRule { server_names: vec!["a.example".into()], ..PortRule::default() }
+    }
+
+    fn listener(name: &str, priority: u16) -> PortRule {
+        let kind = Some(ListenerKind::Clusterwide);
+        let listener = Listener { kind, config: "x".into(), name: name.into(), priority };
+        PortRule { listener: Some(listener), ..PortRule::default() }
+    }
+
+    /// Whether the rules can be joined, in this order, on TCP/80.
+    #[track_caller]
+    fn check(rules: &[PortRule], fit: bool) {
+        let port = PortSpec::Range { first: 80, last: 80 };
+        let mut all = rules.iter().map(|r| Allow::new(KeyL4::Port(IpProtocol::Tcp, &port), r, None));
+        let mut joined = all.next().unwrap();
+        assert_eq!(all.all(|new| joined.join(&new)), fit, "{rules:?}");
+    }
+
+    #[test]
+    fn what_can_be_joined() {
+        let plain = PortRule::default;
+        let dns = || PortRule { l7: L7::Dns(vec![crate::policy::spec::DnsRule::default()]), ..plain() };
+        check(&[http(), plain(), http()], true);
+        check(&[http(), dns()], false);
+        check(&[names(), dns()], false);
+        check(&[listener("a", 0), plain()], true);
+        check(&[listener("a", 0), http()], false);
+        check(&[listener("a", 0), listener("b", 0)], false);
+        check(&[listener("a", 1), listener("b", 2), listener("b", 3)], true);
+        check(&[listener("b", 2), listener("a", 1)], true);
+    }
+
+    #[test]
+    fn server_names_and_requests_by_their_order() {
+        check(&[names(), http()], true);
+        check(&[http(), names()], false);
+        let terminated = PortRule { terminating_tls: Some(TlsContext::default()), ..http() };
+        check(&[terminated, names()], true);
+    }
+
+    #[test]
+    fn deny_ends_it() {
+        let all = || Joined::Allow(Allow::default());
+        let mut joined = all();
+        assert!(joined.join(&Joined::Deny) && joined == Joined::Deny);
+        assert!(joined.join(&all()) && joined == Joined::Deny);
     }
 }

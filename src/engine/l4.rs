@@ -109,21 +109,25 @@ impl Traffic {
 
 impl Filter {
     /// The filters of a rule. What they match is the union.
-    pub(super) fn all(l4: &L4) -> Vec<Self> {
+    pub(super) fn all(l4: &L4, version: Version) -> Vec<Self> {
         let plain = |ports| Self { ports, redirect: ProtocolSet::default(), sni: false };
         match l4 {
             L4::All => vec![plain(Ports::All)],
-            L4::Ports(rules) => rules.iter().map(Self::of_rule).collect(),
+            L4::Ports(rules) => rules.iter().map(|rule| Self::of_rule(rule, version)).collect(),
             L4::Icmp(types) => vec![plain(Ports::Icmp(types.as_slice().into()))],
         }
     }
 
-    fn of_rule(rule: &PortRule) -> Self {
+    fn of_rule(rule: &PortRule, version: Version) -> Self {
         let (mut ranges, mut named) = (Vec::new(), Vec::new());
         for PortMatch { protocols, port } in &rule.ports {
             let protocols = ProtocolSet::of(*protocols);
             match port {
                 PortSpec::All => ranges.push(Range { protocols, first: 0, last: u16::MAX }),
+                // Since 1.20 port 0 is every port, whatever `endPort` says.
+                PortSpec::Range { first: 0, .. } if version >= Version::V1_20 => {
+                    ranges.push(Range { protocols, first: 0, last: u16::MAX });
+                }
                 PortSpec::Range { first, last } => {
                     ranges.push(Range { protocols, first: *first, last: *last })
                 }
@@ -255,7 +259,7 @@ mod tests {
         let names =
             Names { options: &options, direction: Direction::Ingress, subject: &subject, peer: &peer };
         let mut any = Match::No;
-        for filter in Filter::all(l4) {
+        for filter in Filter::all(l4, Version::V1_19) {
             any = any.or(|| filter.matches(traffic, names));
         }
         assert_eq!(any, expected, "{l4:?} {traffic:?}");
@@ -303,7 +307,7 @@ mod tests {
 
     #[test]
     fn who_goes_to_a_proxy() {
-        let with = |rule: PortRule| Filter::of_rule(&rule);
+        let with = |rule: PortRule| Filter::of_rule(&rule, Version::V1_19);
         let http = with(PortRule { l7: L7::Http(Vec::new()), ..PortRule::default() });
         assert!(http.redirects(Traffic::tcp(80)) && !http.redirects(Traffic::udp(80)));
         let sni = with(PortRule { server_names: vec!["a.b".into()], ..PortRule::default() });

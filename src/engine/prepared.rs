@@ -53,6 +53,9 @@ pub struct Peer<'p> {
 #[derive(Debug, Clone, Copy)]
 struct Reached {
     entry: usize,
+    /// Whether its spec selects the subject.
+    selected: Match,
+    /// Whether its peers mean the peer.
     how: Match,
 }
 
@@ -65,6 +68,8 @@ struct Hits {
     open_deny: Option<(Field, usize)>,
     open_redirect: Option<(Field, usize)>,
     open_allow: Option<(Field, usize)>,
+    /// Specs that may select the subject, and then allow this by a rule of their own.
+    own: Vec<usize>,
 }
 
 // === impl Prepared ===
@@ -96,9 +101,9 @@ impl<'e> Prepared<'e> {
         let hits = if self.conflict.is_some() {
             Hits::default()
         } else {
-            let reached = side.entries.iter().filter_map(|(number, certain)| {
-                let how = certain.and(|| self.reaches(side, direction, *number, peer, &mut None));
-                (how != Match::No).then_some(Reached { entry: *number, how })
+            let reached = side.entries.iter().filter_map(|(number, selected)| {
+                let how = self.reaches(side, direction, *number, peer, &mut None);
+                (how != Match::No).then_some(Reached { entry: *number, selected: *selected, how })
             });
             self.hits(direction, peer, traffic, reached)
         };
@@ -110,9 +115,9 @@ impl<'e> Prepared<'e> {
         let reached = |direction: Direction| {
             let side = self.side(direction);
             let mut known = Some(vec![None; self.engine.rules(direction).tests.len()]);
-            let reach = |(number, certain): &(usize, Match)| {
-                let how = certain.and(|| self.reaches(side, direction, *number, party, &mut known));
-                (how != Match::No).then_some(Reached { entry: *number, how })
+            let reach = |(number, selected): &(usize, Match)| {
+                let how = self.reaches(side, direction, *number, party, &mut known);
+                (how != Match::No).then_some(Reached { entry: *number, selected: *selected, how })
             };
             side.entries.iter().filter_map(reach).collect()
         };
@@ -169,10 +174,14 @@ impl<'e> Prepared<'e> {
         let rules = self.engine.rules(direction);
         let names = Names { options: &self.engine.options, direction, subject: &self.party, peer };
         let mut hits = Hits::default();
-        for Reached { entry: number, how } in reached {
+        for Reached { entry: number, selected, how } in reached {
             let entry = &rules.entries[number];
             let how = entry.filter.matches(traffic, names).and(|| how);
             let redirect = entry.filter.redirects(traffic);
+            if selected != Match::Yes && how == Match::Yes && !entry.deny {
+                hits.own.push(entry.spec);
+            }
+            let how = selected.and(|| how);
             match how {
                 Match::No => {}
                 Match::Yes if entry.deny => hits.deny.push(number),
@@ -200,7 +209,7 @@ impl<'e> Prepared<'e> {
             return Decision::CouldNotCheck { field: Field::Conflict, rule: Some(rule) };
         }
         if !hits.deny.is_empty() {
-            return Decision::Denied { rules: self.refs(direction, hits.deny.iter()) };
+            return Decision::Denied { rules: self.refs(direction, &hits.deny, &[]) };
         }
         if let Some(deny) = hits.open_deny {
             return open(deny);
@@ -213,22 +222,23 @@ impl<'e> Prepared<'e> {
             if let Some(unlifted) = self.narrowed(direction, peer, &hits) {
                 return open(unlifted);
             }
-            let all = hits.redirect.iter().chain(&hits.allow);
-            return Decision::Allowed { by: Allowance::Rule, redirect, rules: self.refs(direction, all) };
+            let rules = self.refs(direction, &hits.redirect, &hits.allow);
+            return Decision::Allowed { by: Allowance::Rule, redirect, rules };
         }
-        let otherwise = self.unmatched(side, direction, peer);
+        let otherwise = self.unmatched(side, direction, peer, &hits.own);
         match hits.open_redirect.or(hits.open_allow) {
             Some(other) if hits.open_redirect.is_some() || !otherwise.is_allowed() => open(other),
             _ => otherwise,
         }
     }
 
-    /// What holds when no rule matches.
-    fn unmatched(&self, side: &Side, direction: Direction, peer: &Party) -> Decision<'e> {
+    /// What holds when no rule matches. `own`: see [`Hits::own`].
+    fn unmatched(&self, side: &Side, direction: Direction, peer: &Party, own: &[usize]) -> Decision<'e> {
         let options = &self.engine.options;
         let selected = side.has_others || !side.default_deny.is_empty();
         let denying = side.forced || !side.default_deny.is_empty();
-        let maybe_denying = side.open.iter().find(|(_, default_deny, _)| *default_deny);
+        let maybe_denying =
+            side.open.iter().find(|(spec, default_deny, _)| *default_deny && !own.contains(spec));
         let host = match options.version {
             Version::V1_20 => peer.is(Reserved::Host) && selected,
             _ => peer.number == 1 || peer.is_host(),
@@ -274,12 +284,16 @@ impl<'e> Prepared<'e> {
         if lifted { None } else { Some((Field::ServerNames, asking)) }
     }
 
-    fn refs<'a>(&self, direction: Direction, numbers: impl Iterator<Item = &'a usize>) -> Vec<RuleRef<'e>> {
-        let rules = self.engine.rules(direction);
-        let mut all: Vec<RuleRef<'e>> = Vec::new();
-        for number in numbers {
-            let rule = self.engine.rule_ref(direction, &rules.entries[*number]);
-            if !all.contains(&rule) {
+    /// The rules of some entries, each once. Both lists are in the order of the rules.
+    fn refs(&self, direction: Direction, first: &[usize], then: &[usize]) -> Vec<RuleRef<'e>> {
+        let entries = &self.engine.rules(direction).entries;
+        let refer = |number: &usize| self.engine.rule_ref(direction, &entries[*number]);
+        let mut all: Vec<RuleRef<'e>> = Vec::with_capacity(first.len() + then.len());
+        all.extend(first.iter().map(refer));
+        all.dedup();
+        let redirecting = all.len();
+        for rule in then.iter().map(refer) {
+            if all.last() != Some(&rule) && !all[..redirecting].contains(&rule) {
                 all.push(rule);
             }
         }
@@ -298,5 +312,117 @@ impl<'p> Peer<'p> {
         };
         let hits = self.subject.hits(direction, &self.party, traffic, reached.iter().copied());
         self.subject.conclude(direction, &self.party, hits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineOptions;
+    use crate::policy::read_documents;
+    use crate::policy::spec::{Options, sanitise};
+
+    const POLICIES: &str = "
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: web}}
+  ingress:
+  - fromEndpoints: [{matchLabels: {app: client}}]
+  - fromEndpoints: [{matchLabels: {app: client}}]
+    toPorts:
+    - ports: [{port: '80', protocol: TCP}]
+      rules: {http: [{method: GET}]}
+    - ports: [{port: '80', endPort: 90, protocol: TCP}]
+  ingressDeny:
+  - fromEntities: [world]
+---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: all, namespace: shop}
+spec:
+  endpointSelector: {}
+  enableDefaultDeny: {ingress: false}
+  ingress: [{icmps: [{fields: [{type: 8}]}]}]
+";
+
+    fn engine() -> Engine {
+        let documents = read_documents(POLICIES).unwrap();
+        let specs = documents.iter().flat_map(|d| sanitise(d, &Options::default()).unwrap());
+        Engine::new(specs.collect(), EngineOptions::default())
+    }
+
+    fn pod(app: &str) -> Party {
+        let labels = ["k8s:io.kubernetes.pod.namespace=shop", "k8s:io.cilium.k8s.policy.cluster=default"];
+        let app = format!("k8s:app={app}");
+        Party::new(1001, labels.into_iter().chain([&*app]))
+    }
+
+    fn paths(rules: &[RuleRef<'_>]) -> Vec<String> {
+        rules.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_decision_names_every_rule_behind_it() {
+        let engine = engine();
+        let web = engine.subject(&pod("web"));
+        let decide = |peer: &Party, traffic| web.decide(peer, Direction::Ingress, traffic);
+        let Decision::Allowed { by: Allowance::Rule, redirect: true, rules } =
+            decide(&pod("client"), Traffic::tcp(80))
+        else {
+            panic!("a redirect")
+        };
+        let shop = "CiliumNetworkPolicy shop/web: spec";
+        assert_eq!(paths(&rules), [format!("{shop}.ingress[1]"), format!("{shop}.ingress[0]")]);
+        let world = Party::new(2, ["reserved:world"]);
+        let Decision::Denied { rules } = decide(&world, Traffic::tcp(80)) else { panic!("denied") };
+        assert_eq!(paths(&rules), [format!("{shop}.ingressDeny[0]")]);
+        let Decision::DefaultDeny { because } = decide(&pod("other"), Traffic::tcp(80)) else {
+            panic!("default deny")
+        };
+        assert_eq!(because.iter().map(|o| &*o.name).collect::<Vec<_>>(), ["web"]);
+        assert_eq!(web.decide(&world, Direction::Egress, Traffic::tcp(80)), Decision::Unselected);
+        assert!(web.is_default_deny(Direction::Ingress) && !web.is_default_deny(Direction::Egress));
+        let other = engine.subject(&pod("other"));
+        let open = other.decide(&world, Direction::Ingress, Traffic::tcp(80));
+        assert!(matches!(open, Decision::Allowed { by: Allowance::NoDefaultDeny, .. }), "{open:?}");
+        let host = decide(&Party::new(1, ["reserved:host"]), Traffic::tcp(80));
+        assert!(matches!(host, Decision::Allowed { by: Allowance::Localhost, .. }), "{host:?}");
+    }
+
+    #[test]
+    fn a_prepared_peer_decides_the_same() {
+        let engine = engine();
+        let web = engine.subject(&pod("web"));
+        let peers = [pod("client"), pod("other"), Party::new(2, ["reserved:world"])];
+        for peer in &peers {
+            let prepared = web.peer(peer);
+            for traffic in [Traffic::tcp(80), Traffic::tcp(85), Traffic::udp(1), Traffic::Other] {
+                for direction in [Direction::Ingress, Direction::Egress] {
+                    assert_eq!(prepared.decide(direction, traffic), web.decide(peer, direction, traffic));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn labels_that_a_flow_does_not_tell() {
+        let text = "
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: job, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {job-name: x}}
+  ingress: [{fromEndpoints: [{matchLabels: {app: client}}]}]
+";
+        let documents = read_documents(text).unwrap();
+        let engine =
+            Engine::new(sanitise(&documents[0], &Options::default()).unwrap(), EngineOptions::default());
+        let flow = crate::flow::Endpoint::new(1001, "shop", "p", "", ["k8s:app=web", "k8s:job-name=y"]);
+        let subject = engine.subject(&Party::from_identity(1001, &flow.identity, "default"));
+        let decide = |peer: &str| subject.decide(&pod(peer), Direction::Ingress, Traffic::tcp(80));
+        assert_eq!(decide("other"), Decision::CouldNotCheck { field: Field::Labels, rule: None });
+        assert!(decide("client").is_allowed(), "allowed whether it is selected or not");
     }
 }

@@ -326,3 +326,44 @@ pub fn answer_line(line: &str, version: Version) -> Vec<String> {
         Err(error) => vec![serde_json::json!({ "error": error }).to_string(), "{}".to_owned()],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_as_the_judge_prints_them() {
+        let policies = "{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: a}, spec: {}}";
+        let question = serde_json::json!({
+            "policies": policies,
+            "ids": {"a": {"id": 1001, "labels": ["k8s:x=y"]}, "b": {"id": 2, "labels": ["reserved:world"]}},
+            "flows": [{"from": "b", "to": "a", "proto": "UDP", "port": 53}, {"from": "b", "to": "nobody", "proto": "UDP"}],
+        });
+        let lines = answer_line(&question.to_string(), Version::V1_19);
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert!(lines[0].starts_with(r#"{"refused":[{"error":"#), "{}", lines[0]);
+        let answers = lines[1..3].iter().map(|l| serde_json::from_str::<Answer>(l).unwrap());
+        let words: Vec<_> = answers.map(|a| (a.egress, a.ingress, a.error.is_empty())).collect();
+        assert_eq!(words[0], ("allow".into(), "allow".into(), true));
+        assert_eq!(words[1], ("error".into(), "error".into(), false));
+        assert_eq!(lines[3], "{}");
+        assert!(answer_line("nonsense", Version::V1_19)[0].starts_with(r#"{"error":"#));
+    }
+
+    #[test]
+    fn a_later_policy_of_one_name_replaces_the_earlier_one() {
+        let policy = |rules: &str| {
+            format!(
+                "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: a, namespace: shop}}\n\
+                 spec: {{endpointSelector: {{}}, ingress: {rules}}}\n"
+            )
+        };
+        let question = Question {
+            policies: format!("{}---\n{}", policy("[{fromEntities: [all]}]"), policy("[{}]")),
+            ..Question::default()
+        };
+        let (specs, refused) = question.specs(Version::V1_19).unwrap();
+        assert_eq!((specs.len(), refused.len()), (1, 0));
+        assert_eq!(specs[0].origin.document, 1);
+    }
+}

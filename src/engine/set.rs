@@ -8,7 +8,9 @@ use super::prepared::{Prepared, Side};
 use super::selector::{Match, Selector};
 use super::{EnablePolicy, EngineOptions, Field, RuleRef};
 use crate::flow::Direction;
-use crate::policy::spec::{LabelSelector, NAMESPACE_LABEL, Peers, PortRule, RuleSpec, Spec, SubjectSpec};
+use crate::policy::spec::{
+    LabelSelector, NAMESPACE_LABEL, Peers, PolicyKind, PortRule, RuleSpec, Spec, SubjectSpec,
+};
 
 /// A set of policies, prepared once and asked many times.
 #[derive(Debug, Clone)]
@@ -56,8 +58,9 @@ pub(super) struct Reach(pub(super) Box<[usize]>);
 // === impl Engine ===
 
 impl Engine {
-    /// Prepares the specs. Their order decides nothing.
-    pub fn new(specs: Vec<Spec>, options: EngineOptions) -> Self {
+    /// Prepares the specs. Their order decides nothing: they are sorted as Cilium does.
+    pub fn new(mut specs: Vec<Spec>, options: EngineOptions) -> Self {
+        specs.sort_by_cached_key(resource);
         let subjects = specs.iter().map(Subject::new).collect();
         let rules = |direction| Rules::new(&specs, &options, direction);
         let (ingress, egress) = (rules(Direction::Ingress), rules(Direction::Egress));
@@ -145,6 +148,16 @@ impl Engine {
     }
 }
 
+/// How Cilium names the object that a spec is from: `kind/namespace/name`.
+fn resource(spec: &Spec) -> String {
+    let kind = match spec.origin.kind {
+        PolicyKind::Ccnp => "ccnp",
+        PolicyKind::Cnp => "cnp",
+        PolicyKind::KubernetesNetworkPolicy => "netpol",
+    };
+    format!("{kind}/{}/{}", spec.origin.namespace.as_deref().unwrap_or_default(), spec.origin.name)
+}
+
 fn side_of(spec: &Spec, direction: Direction) -> &crate::policy::spec::Side {
     match direction {
         Direction::Ingress => &spec.ingress,
@@ -184,7 +197,7 @@ impl Rules {
         for (spec_number, spec) in specs.iter().enumerate() {
             for (rule_number, rule) in side_of(spec, direction).rules.iter().enumerate() {
                 let peers = all.reach(&rule.peers, options, direction);
-                for (item, filter) in Filter::all(&rule.l4).into_iter().enumerate() {
+                for (item, filter) in Filter::all(&rule.l4, options.version).into_iter().enumerate() {
                     all.entries.push(Entry {
                         spec: spec_number,
                         rule: rule_number,
@@ -212,7 +225,11 @@ impl Rules {
                         PeerTest::of(spec, options, direction, serial).into_iter().map(|t| self.number(t)),
                     );
                 }
-                numbers.into()
+                // One selector that selects everything stands for the whole list, to Cilium as well.
+                match numbers.iter().find(|number| self.tests[**number] == PeerTest::All) {
+                    Some(all) => [*all].into(),
+                    None => numbers.into(),
+                }
             }
         })
     }

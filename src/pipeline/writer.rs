@@ -12,7 +12,7 @@ use crate::names::PolicyName;
 use crate::policy::{Policy, Rule, Subject};
 use crate::screen::{Known, Screened, Source, Unconfirmed, confirm};
 use crate::store::{Addition, Applied, Outcome, Store};
-use crate::text::visible;
+use crate::text::{count, visible};
 
 /// Identities remembered to tell which selectors match more workloads than their own.
 const SEEN: usize = 20_000;
@@ -156,15 +156,28 @@ impl Writer {
             tracing::info!("the output directory can be written again");
         }
         let mut begins = Vec::new();
+        let mut failed: Vec<String> = Vec::new();
         for applied in all {
-            if let Outcome::Failed(_) = applied.outcome {
+            if let Outcome::Failed(error) = &applied.outcome {
                 self.keep(behind.remove(&applied.subject), &mut moved);
+                let known = self.results.policies.get(&applied.subject);
+                if known.is_none_or(|known| known.error.is_none()) {
+                    failed.push(error.to_string());
+                }
             }
             self.tell(&applied, behind.get(&applied.subject));
             for direction in &applied.first_in_direction {
                 begins.push(format!("{} {}", applied.subject, direction.as_str()));
             }
             self.results.take(applied);
+        }
+        // One line for all of them: a full disk fails every file.
+        if let Some(first) = failed.first() {
+            let files = count(failed.len() as u64, "policy file");
+            tracing::warn!(
+                "{files} not written, the first: {}; what was learned is kept",
+                visible(first, 1_000)
+            );
         }
         warn_of_default_deny(&begins);
         moved
@@ -270,11 +283,7 @@ impl Writer {
     fn tell(&self, applied: &Applied, behind: Option<&BTreeMap<Rule, Vec<Observed>>>) {
         let known = self.results.policies.get(&applied.subject);
         let (policy, path) = (&applied.subject, applied.path.display());
-        if let Outcome::Failed(error) = &applied.outcome {
-            let error = error.to_string();
-            if known.and_then(|k| k.error.as_deref()) != Some(&error) {
-                tracing::warn!(%policy, "{error}; what was learned is kept and tried again");
-            }
+        if let Outcome::Failed(_) = &applied.outcome {
             return;
         }
         if let Some(note) = &applied.note

@@ -1,0 +1,95 @@
+//! How fast the engine decides: a set of 300 policies, and one subject.
+
+#![allow(clippy::expect_used, reason = "a benchmark may panic")]
+
+use std::hint::black_box;
+
+use cpg::engine::{Engine, EngineOptions, Party, Traffic};
+use cpg::flow::Direction;
+use cpg::policy::read_documents;
+use cpg::policy::spec::{Options, Spec, sanitise};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+/// 300 policies of 10 namespaces. The subject is selected by one of 30, or by all.
+fn specs(all_select: bool) -> Vec<Spec> {
+    let mut text = String::new();
+    for n in 0..300 {
+        let namespace = if all_select { 0 } else { n % 10 };
+        let app = if all_select { "{}".to_owned() } else { format!("{{matchLabels: {{app: a{}}}}}", n % 30) };
+        text.push_str(&format!(
+            "---\napiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: p{n}, namespace: n{namespace}}}\n\
+             spec:\n  endpointSelector: {app}\n  ingress:\n  - fromEndpoints: [{{matchLabels: {{app: b{n}}}}}]\n    \
+             toPorts: [{{ports: [{{port: '{}', protocol: TCP}}, {{port: '9000', endPort: 9100, protocol: TCP}}]}}]\n  \
+             - fromEntities: [remote-node, health]\n  egress:\n  \
+             - toEndpoints: [{{matchLabels: {{k8s-app: kube-dns, 'k8s:io.kubernetes.pod.namespace': kube-system}}}}]\n    \
+             toPorts: [{{ports: [{{port: '53', protocol: UDP}}]}}]\n  - toCIDRSet: [{{cidr: 10.0.0.0/8, except: [10.96.0.0/12]}}]\n",
+            8000 + n
+        ));
+    }
+    let documents = read_documents(&text).expect("YAML");
+    let options = Options::default();
+    documents.iter().flat_map(|d| sanitise(d, &options).expect("valid")).collect()
+}
+
+fn pod(number: u32, namespace: &str, app: &str) -> Party {
+    let labels = [
+        format!("k8s:app={app}"),
+        "k8s:app.kubernetes.io/name=shop".to_owned(),
+        "k8s:io.cilium.k8s.policy.cluster=default".to_owned(),
+        "k8s:io.cilium.k8s.policy.serviceaccount=default".to_owned(),
+        format!("k8s:io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name={namespace}"),
+        format!("k8s:io.kubernetes.pod.namespace={namespace}"),
+    ];
+    Party::new(number, labels.iter().map(String::as_str))
+}
+
+fn decide(c: &mut Criterion) {
+    let mut group = c.benchmark_group("engine");
+    for (name, all_select) in [("one in thirty selects", false), ("all select", true)] {
+        let engine = Engine::new(specs(all_select), EngineOptions::default());
+        let subject = engine.subject(&pod(1001, "n0", "a0"));
+        let mut world = Party::new(2, ["reserved:world"]);
+        world.address = "10.1.2.3".parse().ok();
+        let peers =
+            [pod(1002, "n0", "b0"), pod(1003, "n1", "b30"), world, Party::new(6, ["reserved:remote-node"])];
+        let traffic = [Traffic::tcp(8000), Traffic::udp(53), Traffic::tcp(9050), Traffic::tcp(1)];
+        let count = 2 * peers.len() * traffic.len();
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(BenchmarkId::new("subject", name), |b| {
+            b.iter(|| {
+                for peer in &peers {
+                    for traffic in traffic {
+                        black_box(subject.decide(black_box(peer), Direction::Ingress, traffic));
+                        black_box(subject.decide(black_box(peer), Direction::Egress, traffic));
+                    }
+                }
+            });
+        });
+        let prepared: Vec<_> = peers.iter().map(|peer| subject.peer(peer)).collect();
+        group.bench_function(BenchmarkId::new("subject and peer", name), |b| {
+            b.iter(|| {
+                for peer in &prepared {
+                    for traffic in traffic {
+                        black_box(peer.decide(Direction::Ingress, black_box(traffic)));
+                        black_box(peer.decide(Direction::Egress, black_box(traffic)));
+                    }
+                }
+            });
+        });
+    }
+    group.finish();
+    let mut group = c.benchmark_group("engine, preparing");
+    group.bench_function("300 policies", |b| {
+        let specs = specs(false);
+        b.iter(|| Engine::new(black_box(specs.clone()), EngineOptions::default()));
+    });
+    group.bench_function("one subject", |b| {
+        let engine = Engine::new(specs(false), EngineOptions::default());
+        let party = pod(1001, "n0", "a0");
+        b.iter(|| black_box(engine.subject(black_box(&party))));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decide);
+criterion_main!(benches);
