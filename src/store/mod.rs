@@ -416,7 +416,7 @@ fn make_directory(root: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// [`merge`], where a fault in reading or editing YAML refuses one file instead of ending the run.
+/// [`merge()`], where a fault in reading or editing YAML refuses one file instead of ending the run.
 fn guarded(text: Option<&str>, home: Option<&Namespace>, additions: &Policy) -> Result<Merged, Refusal> {
     std::panic::catch_unwind(|| merge(text, home, additions))
         .unwrap_or_else(|_| Err(Refusal::NotEditable("a fault of cpg, please report it".to_owned())))
