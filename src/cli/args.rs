@@ -128,6 +128,12 @@ pub(super) enum OutputFormat {
 pub(super) struct GenerateArgs {
     #[command(flatten)]
     pub(super) reach: ReachArgs,
+    /// Do not ask Cilium's settings and the relay's nodes at the start
+    #[arg(long, env = "CPG_NO_PREFLIGHT", value_parser = FalseyValueParser::new())]
+    pub(super) no_preflight: bool,
+    /// Write to the output directory even if its policies are those of another cluster; it is this one's then
+    #[arg(long, env = "CPG_ACCEPT_CLUSTER", value_parser = FalseyValueParser::new())]
+    pub(super) accept_cluster: bool,
     #[command(flatten)]
     pub(super) run: RunArgs,
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::args::{GenerateArgs, Places};
 use super::logging::Log;
-use super::{output, settings};
+use super::{output, preflight, settings};
 use crate::pipeline::{Live, Summary};
 
 pub(super) async fn run(args: GenerateArgs, places: &Places, log: Log) -> ExitCode {
@@ -20,10 +20,10 @@ pub(super) async fn run(args: GenerateArgs, places: &Places, log: Log) -> ExitCo
 }
 
 async fn follow(settings: settings::Generate) -> anyhow::Result<Summary> {
-    let settings::Generate { reach, run } = settings;
+    let settings::Generate { reach, preflight, accept_cluster, run } = settings;
     let connector = reach.connector;
     let stop = settings::stop()?;
-    let keeper = run.keeper()?;
+    let store = run.store()?;
     if let Some(warning) = connector.warning() {
         tracing::warn!("{warning}");
     }
@@ -33,13 +33,26 @@ async fn follow(settings: settings::Generate) -> anyhow::Result<Summary> {
         relay = connector.connect() => relay?,
     };
     tracing::info!(server = %connector.name(), "connected; following dropped flows");
+    store.stamp(&preflight::identity(reach.cluster.as_ref(), &relay).await, accept_cluster)?;
+    let keeper = run.keeper(store);
     let interest = run.filters.interest.clone();
     let live = if reach.lasting {
         Live::lasting(connector, relay.clone(), interest)
     } else {
         Live::once(relay.flows(&interest))
     };
-    let mut summary = keeper.follow(live, stop).await;
+    // Beside the stream, which does not wait for it.
+    let mut following = std::pin::pin!(keeper.follow(live, stop));
+    let telling = async {
+        if preflight {
+            preflight::tell(reach.cluster.as_ref(), &relay).await;
+        }
+    };
+    let mut summary = tokio::select! {
+        biased;
+        summary = &mut following => summary,
+        () = telling => following.await,
+    };
     if summary.nothing_matched() {
         summary.namespaces_of_relay = relay.namespaces().await.ok().flatten();
     }

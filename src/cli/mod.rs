@@ -8,6 +8,7 @@ mod dev;
 mod generate;
 mod logging;
 mod output;
+mod preflight;
 mod reach;
 mod replay;
 mod settings;

@@ -14,7 +14,6 @@ pub(super) struct Reach {
     /// Connect again when the stream ends.
     pub(super) lasting: bool,
     /// The cluster, when it is reached through its API server.
-    #[allow(dead_code, reason = "for the preflight")]
     pub(super) cluster: Option<RelayService>,
 }
 

@@ -13,7 +13,7 @@ pub(super) async fn run(args: ReplayArgs, log: Log) -> ExitCode {
         Err(mistakes) => return output::mistakes(&mistakes),
     };
     let settings::Replay { inputs, threads, run } = settings;
-    let (stop, keeper) = match settings::stop().and_then(|stop| Ok((stop, run.keeper()?))) {
+    let (stop, keeper) = match settings::stop().and_then(|stop| Ok((stop, run.keeper(run.store()?)))) {
         Ok(both) => both,
         Err(e) => return output::failed(&e),
     };

@@ -25,6 +25,8 @@ pub(super) type Mistakes = Vec<String>;
 #[derive(Debug)]
 pub(super) struct Generate {
     pub(super) reach: Reach,
+    pub(super) preflight: bool,
+    pub(super) accept_cluster: bool,
     pub(super) run: Run,
 }
 
@@ -64,12 +66,15 @@ pub(super) fn log(args: &Args) -> Result<Log, Mistakes> {
 impl Generate {
     /// Checks everything, then tells all mistakes.
     pub(super) fn new(args: GenerateArgs, places: &Places) -> Result<Self, Mistakes> {
-        let GenerateArgs { reach: way, run } = args;
+        let GenerateArgs { reach: way, no_preflight, accept_cluster, run } = args;
+        let preflight = !no_preflight;
         let mut mistakes = Vec::new();
         let reach = reach(way, places, &mut mistakes);
         let run = Run::new(run, &mut mistakes);
         match (reach, run) {
-            (Some(reach), Some(run)) if mistakes.is_empty() => Ok(Self { reach, run }),
+            (Some(reach), Some(run)) if mistakes.is_empty() => {
+                Ok(Self { reach, preflight, accept_cluster, run })
+            }
             _ => Err(mistakes),
         }
     }
@@ -164,13 +169,17 @@ impl Run {
         })
     }
 
-    /// The run's keeper: opens the output directory.
-    pub(super) fn keeper(&self) -> anyhow::Result<Keeper> {
+    /// The output directory, opened.
+    pub(super) fn store(&self) -> anyhow::Result<Store> {
         for warning in &self.warnings {
             tracing::warn!("{warning}");
         }
-        let store = Store::open(self.output_dir.clone(), LOCK_PATIENCE)?;
-        Ok(Keeper::new(Arc::clone(&self.filters), self.flush_interval, Writer::new(store, LEDGER_CAPACITY)))
+        Ok(Store::open(self.output_dir.clone(), LOCK_PATIENCE)?)
+    }
+
+    /// The run's keeper.
+    pub(super) fn keeper(&self, store: Store) -> Keeper {
+        Keeper::new(Arc::clone(&self.filters), self.flush_interval, Writer::new(store, LEDGER_CAPACITY))
     }
 }
 

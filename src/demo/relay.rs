@@ -83,6 +83,8 @@ pub struct Options {
     pub nodes: Vec<String>,
     /// What GetNamespaces answers, as (cluster, namespace).
     pub namespaces: Vec<(String, String)>,
+    /// The nodes that it does not reach.
+    pub unavailable: Vec<String>,
     /// Every call is answered with this status, as by a relay that wants a login.
     pub refuse_all: Option<Status>,
 }
@@ -155,6 +157,7 @@ impl Default for Options {
             times: false,
             nodes: vec!["node1".to_owned()],
             namespaces: vec![("default".to_owned(), "shop".to_owned())],
+            unavailable: Vec::new(),
             refuse_all: None,
         }
     }
@@ -292,8 +295,8 @@ impl Observer for DemoRelay {
             seen_flows: self.flows_sent(),
             uptime_ns: 1_000_000_000,
             num_connected_nodes: Some(nodes),
-            num_unavailable_nodes: Some(0),
-            unavailable_nodes: Vec::new(),
+            num_unavailable_nodes: u32::try_from(self.shared.options.unavailable.len()).ok(),
+            unavailable_nodes: self.shared.options.unavailable.clone(),
             version: "hubble-relay v1.19.4 (cpg demo)".to_owned(),
         }))
     }

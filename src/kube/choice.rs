@@ -84,6 +84,15 @@ pub(super) fn target_port(port: &ServicePort, pod: &Pod) -> Result<u16, String> 
     u16::try_from(number).ok().filter(|n| *n != 0).ok_or_else(|| format!("its port {number} is no port"))
 }
 
+/// The version of Cilium that a relay's pod belongs to: the tag of its image.
+pub(super) fn version(pod: &Pod) -> Option<String> {
+    let images = pod.spec.as_ref()?.containers.iter().filter_map(|c| c.image.as_deref());
+    let image =
+        images.clone().find(|image| image.contains("hubble-relay")).or_else(|| images.clone().next())?;
+    let name = image.split('@').next()?.rsplit('/').next()?;
+    name.split_once(':').map(|(_, tag)| tag.to_owned())
+}
+
 fn is_good(pod: &Pod) -> bool {
     let status = pod.status.as_ref();
     pod.metadata.deletion_timestamp.is_none()

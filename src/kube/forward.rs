@@ -2,6 +2,7 @@
 //! connection. Inside of the cluster its Service is dialled, which needs no right to forward ports.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
-use super::choice::{best, selector, service_port, stands_for_tls, target_port, why_none};
+use super::choice::{best, selector, service_port, stands_for_tls, target_port, version, why_none};
 use super::error::{Question, code};
 use super::{Access, Cluster};
 use crate::names::Namespace;
@@ -55,6 +56,8 @@ struct Seen {
     service_port: Option<i32>,
     /// The pod that the last connection went to.
     pod: Option<String>,
+    /// The version of Cilium that this pod belongs to.
+    version: Option<String>,
     /// What the node said of the port in the pod: nobody listens there.
     complaint: Option<String>,
 }
@@ -84,6 +87,16 @@ impl RelayService {
         let cluster = self.access.open().await.map_err(|e| DialError::new(e.0).remedy(""))?;
         self.remember(&cluster);
         Ok(cluster)
+    }
+
+    /// The namespace of Cilium.
+    pub fn namespace(&self) -> &Namespace {
+        &self.target.namespace
+    }
+
+    /// The version of Cilium that the relay's pod belongs to, once one was reached.
+    pub fn version(&self) -> Option<String> {
+        self.seen().version.clone()
     }
 
     fn remember(&self, cluster: &Cluster) {
@@ -169,10 +182,14 @@ impl RelayService {
             Some(port) => port,
             None => target_port(port, pod).map_err(no_use)?,
         };
+        let cilium = version(pod).map(|version| visible(&version, 60).into_owned());
         let pod = pod.metadata.name.clone().unwrap_or_default();
         let shown = visible(&pod, 253).into_owned();
         trying.now(format!("asking {cluster} for a port-forward to pod {namespace}/{shown}, port {port}"));
-        self.seen().pod = Some(pod.clone());
+        {
+            let mut seen = self.seen();
+            (seen.pod, seen.version) = (Some(pod.clone()), cilium);
+        }
         let mut forward = match pods.portforward(&pod, &[port]).await {
             Ok(forward) => forward,
             Err(e) => {
@@ -186,18 +203,18 @@ impl RelayService {
         let Some(stream) = forward.take_stream(port) else {
             return Err(DialError::new(format!("port-forward to pod {shown}: no stream for port {port}")));
         };
-        if let Some(complaint) = forward.take_error(port) {
-            let seen = Arc::clone(&self.seen);
-            // Ends when the port-forward does.
-            tokio::spawn(async move {
-                if let Some(complaint) = complaint.await {
-                    let complaint = format!("pod {shown}, port {port}: {}", visible(complaint.trim(), 300));
-                    seen.lock().unwrap_or_else(PoisonError::into_inner).complaint = Some(complaint);
-                }
-            });
-        }
+        let complaint = forward.take_error(port);
+        let complaint: Complaint = Box::pin(async move {
+            let complaint = complaint?.await?;
+            Some(format!("pod {shown}, port {port}: {}", visible(complaint.trim(), 300)))
+        });
         tracing::debug!(pod, port, "port-forward");
-        Ok(Box::new(Forwarded { stream, answered: false, seen: Arc::clone(&self.seen) }))
+        Ok(Box::new(Forwarded {
+            stream,
+            answered: false,
+            complaint: Some(complaint),
+            seen: Arc::clone(&self.seen),
+        }))
     }
 
     async fn to_service(&self, cluster: &Cluster, trying: &Trying) -> Result<Wire, DialError> {
@@ -251,9 +268,14 @@ impl Way for RelayService {
     }
 }
 
+/// What the node has to say of the port, if it has.
+type Complaint = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+
 /// A port-forward, which says what the node complained of when it ends.
 struct Forwarded {
     stream: DuplexStream,
+    /// Known before the stream ends, if there is one.
+    complaint: Option<Complaint>,
     /// The pod has said something: an older complaint is settled.
     answered: bool,
     seen: Arc<Mutex<Seen>>,
@@ -272,9 +294,14 @@ impl AsyncRead for Forwarded {
                 self.seen.lock().unwrap_or_else(PoisonError::into_inner).complaint = None;
             }
         } else if buf.remaining() > 0 {
-            let complaint = self.seen.lock().unwrap_or_else(PoisonError::into_inner).complaint.clone();
-            if let Some(complaint) = complaint {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, complaint)));
+            let complaint = self.complaint.as_mut().map(|complaint| complaint.as_mut().poll(cx));
+            if let Some(Poll::Ready(complaint)) = complaint {
+                self.complaint = None;
+                if let Some(complaint) = complaint {
+                    let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    seen.complaint = Some(complaint.clone());
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, complaint)));
+                }
             }
         }
         Poll::Ready(Ok(()))

@@ -5,6 +5,7 @@
 //! | [`access`] | kubeconfig or service account → a client, by the rules of kubectl |
 //! | `choice` | Service → ready pod → port; nothing but functions |
 //! | [`forward`] | the way to the relay: a port-forward, or inside of the cluster its Service |
+//! | [`facts`] | what the cluster says about itself: identity, Cilium's settings |
 //! | `error` | what went wrong, in words with a remedy |
 //!
 //! Nothing here writes to a cluster.
@@ -12,6 +13,7 @@
 pub mod access;
 mod choice;
 mod error;
+pub mod facts;
 pub mod forward;
 
 pub use access::{Access, AccessError, Cluster};

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, Service};
 use serde_json::{Value, json};
 
-use super::choice::{best, selector, service_port, stands_for_tls, target_port, why_none};
+use super::choice::{best, selector, service_port, stands_for_tls, target_port, version, why_none};
 
 fn service(spec: Value) -> Service {
     serde_json::from_value(json!({"metadata": {"name": "hubble-relay"}, "spec": spec})).unwrap()
@@ -84,4 +84,16 @@ fn what_a_service_says() {
     assert_eq!((selector(&by_hand), service_port(&by_hand)), (None, None));
     assert_eq!(selector(&service(json!({"selector": {}}))), None);
     assert_eq!([443, 80, 4245].map(stands_for_tls), [Some(true), Some(false), None]);
+}
+
+#[test]
+fn the_version_is_the_tag_of_the_image() {
+    let check = |image: &str, expected: Option<&str>| {
+        let more = json!({"/spec/containers/1/image": image});
+        assert_eq!(version(&pod("p", 1, more)).as_deref(), expected, "{image}");
+    };
+    check("quay.io/cilium/hubble-relay:v1.19.7@sha256:abc", Some("v1.19.7"));
+    check("registry:5000/cilium/hubble-relay:v1.16.0", Some("v1.16.0"));
+    check("registry:5000/cilium/hubble-relay@sha256:abc", None);
+    check("registry:5000/cilium/hubble-relay", None);
 }

@@ -2,6 +2,7 @@
 //! all. What stands in a file counts, never what it is called.
 
 mod atomic;
+mod cluster;
 mod error;
 mod index;
 mod lock;
@@ -9,6 +10,7 @@ mod naming;
 #[cfg(test)]
 mod tests;
 
+pub use cluster::{ClusterIdentity, StampError};
 pub use error::StoreError;
 
 use std::collections::BTreeSet;

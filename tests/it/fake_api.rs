@@ -43,6 +43,8 @@ pub(crate) struct State {
     /// By the name of the pod; a pod that is not here is not found.
     pub(crate) forwards: Vec<(&'static str, Forward)>,
     pub(crate) config: Answer,
+    /// Of namespace kube-system; empty: it may not be read.
+    pub(crate) uid: &'static str,
     /// The token that it wants, if any.
     pub(crate) token: Option<&'static str>,
 }
@@ -89,6 +91,7 @@ impl State {
             pods: pods(&[("relay-1", true)]),
             forwards: vec![("relay-1", Forward::To(relay.parse().unwrap()))],
             config: Answer::Fail(404, "configmaps \"cilium-config\" not found"),
+            uid: "",
             token: None,
         }
     }
@@ -153,9 +156,10 @@ async fn answer(stream: TcpStream, state: Arc<Mutex<State>>, asked: Arc<Mutex<Ve
         p if *p == format!("{system}/services/hubble-relay") => state.service,
         p if *p == format!("{system}/pods") => state.pods,
         p if *p == format!("{system}/configmaps/cilium-config") => state.config,
-        p if *p == system => Answer::Json(json!({
+        p if *p == system && state.uid.is_empty() => Answer::Fail(403, "forbidden"),
+        p if *p == "/api/v1/namespaces/kube-system" => Answer::Json(json!({
             "apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": "kube-system", "uid": "11111111-2222-3333-4444-555555555555"},
+            "metadata": {"name": "kube-system", "uid": state.uid},
         })),
         p if p.ends_with("/portforward") => {
             let pod = p.rsplit('/').nth(1).unwrap_or_default();
@@ -205,7 +209,9 @@ async fn forwarded(stream: TcpStream, forward: Forward) -> Option<()> {
         Forward::To(relay) => relay,
         Forward::Complain(text) => {
             socket.send(Message::binary([&[1], text.as_bytes()].concat())).await.ok()?;
-            return socket.close(None).await.ok();
+            socket.close(None).await.ok()?;
+            while let Some(Ok(_)) = socket.next().await {}
+            return None;
         }
         Forward::Fail(_) => return None,
     };

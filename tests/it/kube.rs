@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cpg::demo::{DemoRelay, Step};
+use cpg::demo::{DemoRelay, Options, Script, Step};
+use serde_json::json;
 
 use crate::fake_api::{Answer, FakeApi, Forward, State, pods, service};
 use crate::live::{ONE, Running, Serving, policies, rules_or_none, sends, serving, until};
@@ -238,4 +239,105 @@ fn credential_plugins() {
         alone(dir.path()).arg("generate").env("KUBECONFIG", hangs),
         &["time was up at reading the kubeconfig and running its credential plugin"],
     );
+}
+
+#[test]
+fn the_preflight_warns_of_what_does_not_fit() {
+    // Without a flow there is no warning of the writer's.
+    let relay = serving(DemoRelay::new([Script::default().then(Step::Hang)]));
+    let config =
+        |data| Answer::Json(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}, "data": data}));
+    let api = FakeApi::new(State::well(&relay.address));
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = api.kubeconfig(dir.path(), "{}");
+    // Waits for the last thing that the preflight says.
+    let said = |args: &[&str], last: &str| {
+        let child = Running::new(alone(dir.path()).arg("generate").args(args).env("KUBECONFIG", &kubeconfig));
+        child.says(last);
+        child.signal("-TERM");
+        child.end().code(0).stderr
+    };
+    let relay_says = "1 node connected";
+    let text = said(&[], relay_says);
+    assert!(text.contains("policy_mode=\"unknown\"") && !text.contains("WARN"), "{text}");
+    api.change(|s| {
+        s.config = config(json!({
+            "enable-policy": "never", "policy-audit-mode": "true", "enable-l7-proxy": "false"
+        }));
+    });
+    let text = said(&[], relay_says);
+    for part in ["enable-policy: never", "policy-audit-mode: true", "enable-l7-proxy: false"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(text.matches("WARN").count(), 3, "{text}");
+    api.change(|s| {
+        s.config = config(json!({
+            "enable-policy": "default", "policy-audit-mode": "false", "enable-l7-proxy": "true"
+        }));
+    });
+    let text = said(&[], relay_says);
+    assert!(text.contains("policy_mode=\"default\"") && !text.contains("WARN"), "{text}");
+    api.asked.lock().unwrap().clear();
+    let text = said(&["--no-preflight"], "connected; following");
+    assert!(!text.contains(relay_says), "{text}");
+    assert!(api.asked.lock().unwrap().iter().all(|line| !line.contains("configmaps")));
+}
+
+#[test]
+fn nodes_that_the_relay_does_not_reach_are_named() {
+    let options =
+        Options { unavailable: vec!["west/n9".to_owned()], nodes: Vec::new(), ..Options::default() };
+    let relay = serving(DemoRelay::with([sends(&[denied()]).then(Step::Hang)], options));
+    let dir = tempfile::tempdir().unwrap();
+    let child = Running::new(alone(dir.path()).args(["generate", "--server", &relay.address]));
+    child.says("does not reach 1 of its nodes");
+    child.signal("-TERM");
+    child.end().code(0).says("west/n9").says("the relay has no node connected");
+}
+
+#[test]
+fn one_directory_one_cluster() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |cluster: &str| {
+        let options =
+            Options { namespaces: vec![(cluster.to_owned(), "shop".to_owned())], ..Options::default() };
+        serving(DemoRelay::with([sends(&[denied()]).then(Step::Hang)], options))
+    };
+    let (west, east) = (of("west"), of("east"));
+    let stamp = || std::fs::read_to_string(dir.path().join("policies/.cpg/cluster")).unwrap();
+    // Not with `follows`, which empties the directory.
+    let runs = |command: &mut Command| {
+        let child = Running::new(command.args(["--flush-interval", "100ms"]));
+        child.says("connected; following");
+        until("the need is in a file", || rules_or_none(dir.path()).is_some_and(|r| r == [ONE]));
+        child.signal("-TERM");
+        child.end().code(0)
+    };
+    let at = |relay: &Serving, args: &[&str]| {
+        let mut command = alone(dir.path());
+        command.args(["generate", "--server", &relay.address]).args(args);
+        command
+    };
+    runs(&mut at(&west, &[]));
+    assert!(stamp().contains("relay-cluster: west"));
+    runs(&mut at(&west, &[]));
+    let says = ["relay-cluster west, and this is relay-cluster east", "--output-dir", "--accept-cluster"];
+    refused(&mut at(&east, &[]), &says);
+    assert!(stamp().contains("relay-cluster: west"));
+    // By the UID of kube-system, when that may be read; then the relay's name does not matter.
+    let api = FakeApi::new(State { uid: "u-1", ..State::well(&west.address) });
+    let kubeconfig = api.kubeconfig(dir.path(), "{}");
+    let through = || {
+        let mut command = alone(dir.path());
+        command.arg("generate").env("KUBECONFIG", &kubeconfig);
+        command
+    };
+    runs(&mut through());
+    assert!(stamp().contains("kube-system-uid: u-1\nrelay-cluster: west"));
+    api.change(|s| s.uid = "u-2");
+    refused(&mut through(), &["kube-system-uid u-1, and this is kube-system-uid u-2"]);
+    runs(through().arg("--accept-cluster"));
+    assert!(stamp().contains("kube-system-uid: u-2"));
+    let tree: Vec<_> = std::fs::read_dir(dir.path().join("policies/.cpg")).unwrap().collect();
+    assert_eq!(tree.len(), 1);
 }

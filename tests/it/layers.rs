@@ -18,7 +18,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("build", &["aggregate", "classify", "flow", "policy"]),
     ("screen", &["aggregate", "build", "engine", "flow", "names", "policy", "text"]),
     ("merge", &["flow", "names", "policy", "text"]),
-    ("store", &["flow", "merge", "names", "policy"]),
+    ("store", &["flow", "merge", "names", "policy", "text"]),
     ("kube", &["names", "source", "text"]),
     ("demo", &["source"]),
     (
@@ -182,7 +182,7 @@ fn things_that_only_one_place_may_name() {
     only("serde_yaml", &["policy/yaml/", "cli/config"]);
     only("yaml_edit", &["merge/"]);
     only("clap", &["cli/args"]);
-    only("tokio::spawn", &["pipeline/", "kube/", "demo/"]);
+    only("tokio::spawn", &["pipeline/", "demo/"]);
     only("unbounded_channel", &[]);
 }
 

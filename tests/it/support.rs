@@ -57,7 +57,7 @@ impl Ran {
     }
 }
 
-/// Every file below a directory with its content.
+/// Every file below a directory with its content, without what belongs to cpg (`.cpg/`).
 pub(crate) fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
     let mut dirs = vec![root.to_owned()];
@@ -65,6 +65,9 @@ pub(crate) fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
         for entry in entries {
             let path = entry.expect("readable").path();
+            if path.file_name().is_some_and(|name| name == ".cpg") {
+                continue;
+            }
             if path.is_dir() {
                 dirs.push(path);
             } else {

@@ -12,7 +12,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tower::service_fn;
 
-use super::probe::{Seen, probe};
+use super::probe::{Seen, listen, probe};
 use super::tls::Tls;
 use super::{DialError, Relay, TlsOptions, Trying, Way, Wire, chain, is_from_grpc, is_from_http, words};
 use crate::source::proto::observer::ServerStatusRequest;
@@ -58,7 +58,9 @@ pub(super) struct Carrier {
     tls: Option<Arc<Tls>>,
     trying: Trying,
     failure: Arc<Mutex<Option<DialError>>>,
-    /// A byte stream was made.
+    /// The way led to a byte stream.
+    wired: Arc<AtomicBool>,
+    /// A byte stream was made, with TLS if that was asked for.
     carried: Arc<AtomicBool>,
 }
 
@@ -78,6 +80,7 @@ impl Carrier {
     /// A byte stream to the relay, within TLS when that was asked for.
     async fn carry(&self) -> Result<Wire, DialError> {
         let wire = self.bare().await?;
+        self.wired.store(true, Ordering::Relaxed);
         let wire = match &self.tls {
             None => wire,
             Some(tls) => {
@@ -139,6 +142,7 @@ impl Connector {
             tls,
             trying: Trying::default(),
             failure: Arc::default(),
+            wired: Arc::default(),
             carried: Arc::default(),
         };
         let deadline = Instant::now() + self.timeout;
@@ -171,7 +175,13 @@ impl Connector {
         wait: Duration,
     ) -> Result<Relay, ConnectError> {
         let status = match failed {
-            Failed::Dial(e) => return Err(self.dial_error(&e)),
+            Failed::Dial(e) => {
+                if carrier.wired.load(Ordering::Relaxed) {
+                    // TLS broke: what lies below it may have something to say.
+                    listen(carrier, wait / 4).await;
+                }
+                return Err(self.dial_error(&e));
+            }
             Failed::TimeIsUp if !carrier.carried.load(Ordering::Relaxed) => {
                 return Err(self.unreachable(&format!("time was up at {}", carrier.trying)));
             }
@@ -263,6 +273,7 @@ impl fmt::Display for Connector {
 
 /// One try: the byte stream, HTTP/2, and one call that proves a relay.
 async fn once(carrier: &Carrier) -> Result<Relay, Failed> {
+    carrier.wired.store(false, Ordering::Relaxed);
     carrier.carried.store(false, Ordering::Relaxed);
     let channel = channel(carrier).await.map_err(|why| {
         let failure = carrier.failure.lock().unwrap_or_else(PoisonError::into_inner).take();

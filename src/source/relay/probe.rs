@@ -44,6 +44,10 @@ pub(super) async fn probe(carrier: &Carrier, wait: Duration) -> Seen {
     if let Some(tls) = carrier.tls() {
         return within(carrier, tls, wait).await;
     }
+    // First without a word: what a port-forward complains of can be lost when something is written to it.
+    if let Some(Ok(answer)) = listen(carrier, wait / 2).await {
+        return classify(&answer);
+    }
     let seen = match ask(carrier, PREFACE, wait).await {
         Err(seen) => seen,
         Ok(answer) => classify(&answer),
@@ -55,6 +59,14 @@ pub(super) async fn probe(carrier: &Carrier, wait: Duration) -> Seen {
         return Seen::Tls;
     }
     seen
+}
+
+/// What is said below TLS to somebody who says nothing; `None` if that is nothing too. Whatever the way
+/// learns by it is in its note then.
+pub(super) async fn listen(carrier: &Carrier, wait: Duration) -> Option<io::Result<Vec<u8>>> {
+    let mut wire = dialled(carrier, wait).await.ok()?;
+    let said = answer(&mut wire, &[], wait).await;
+    if said.as_ref().is_ok_and(Vec::is_empty) { None } else { Some(said) }
 }
 
 /// The first bytes of the answer.
