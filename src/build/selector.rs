@@ -2,21 +2,9 @@
 
 use super::label;
 use crate::flow::Identity;
-use crate::policy::Selector;
+use crate::policy::{IDENTIFYING, Selector};
 
-/// The labels that name a workload by convention, in the order in which they name its file.
-const IDENTIFYING: [&str; 8] = [
-    "app.kubernetes.io/name",
-    "app.kubernetes.io/instance",
-    "app.kubernetes.io/component",
-    "app",
-    "k8s-app",
-    "name",
-    "component",
-    "tier",
-];
-
-/// Those of them that say *what* it is. The others (instance, component, tier) only divide what a
+/// Those of the identifying labels that say *what* it is. The others (instance, component, tier) only divide what a
 /// name has named: alone they match half a namespace.
 const NAMING: [&str; 4] = ["app.kubernetes.io/name", "app", "k8s-app", "name"];
 

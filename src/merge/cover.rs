@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::same_peer;
 use crate::flow::{Direction, IcmpFamily, Protocol};
 use crate::names::Namespace;
+use crate::policy::spec::icmp_type_by_name;
 use crate::policy::{Allow, Entity, Peer, Rule, Selector};
 
 /// How a needed rule stands to what a file has. The greater one counts.
@@ -241,19 +242,11 @@ fn touches_icmp(entry: &Value, family: IcmpFamily, kind: u8) -> bool {
     };
     let number = match map.get("type") {
         Some(Value::Number(number)) => number.as_u64(),
-        Some(Value::String(name)) => icmp_number(family, name).map(u64::from),
+        Some(Value::String(name)) => icmp_type_by_name(family, name).map(u64::from),
         _ => None,
     };
     // Type 0 means every type of its family to Cilium.
     written == family && number.is_some_and(|n| n == 0 || n == u64::from(kind))
-}
-
-fn icmp_number(family: IcmpFamily, name: &str) -> Option<u8> {
-    let table: &[(&str, u8)] = match family {
-        IcmpFamily::V4 => &ICMP_V4,
-        IcmpFamily::V6 => &ICMP_V6,
-    };
-    table.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
 }
 
 /// The peer members of a direction.
@@ -298,50 +291,3 @@ fn list<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a [Value]> {
         Some(_) => None,
     }
 }
-
-/// The names that the agent knows (`pkg/policy/api/icmp.go`).
-const ICMP_V4: [(&str, u8); 14] = [
-    ("EchoReply", 0),
-    ("DestinationUnreachable", 3),
-    ("Redirect", 5),
-    ("Echo", 8),
-    ("EchoRequest", 8),
-    ("RouterAdvertisement", 9),
-    ("RouterSelection", 10),
-    ("TimeExceeded", 11),
-    ("ParameterProblem", 12),
-    ("Timestamp", 13),
-    ("TimestampReply", 14),
-    ("Photuris", 40),
-    ("ExtendedEchoRequest", 42),
-    ("ExtendedEchoReply", 43),
-];
-const ICMP_V6: [(&str, u8); 27] = [
-    ("DestinationUnreachable", 1),
-    ("PacketTooBig", 2),
-    ("TimeExceeded", 3),
-    ("ParameterProblem", 4),
-    ("EchoRequest", 128),
-    ("EchoReply", 129),
-    ("MulticastListenerQuery", 130),
-    ("MulticastListenerReport", 131),
-    ("MulticastListenerDone", 132),
-    ("RouterSolicitation", 133),
-    ("RouterAdvertisement", 134),
-    ("NeighborSolicitation", 135),
-    ("NeighborAdvertisement", 136),
-    ("RedirectMessage", 137),
-    ("RouterRenumbering", 138),
-    ("ICMPNodeInformationQuery", 139),
-    ("ICMPNodeInformationResponse", 140),
-    ("InverseNeighborDiscoverySolicitation", 141),
-    ("InverseNeighborDiscoveryAdvertisement", 142),
-    ("HomeAgentAddressDiscoveryRequest", 144),
-    ("HomeAgentAddressDiscoveryReply", 145),
-    ("MobilePrefixSolicitation", 146),
-    ("MobilePrefixAdvertisement", 147),
-    ("DuplicateAddressRequestCodeSuffix", 157),
-    ("DuplicateAddressConfirmationCodeSuffix", 158),
-    ("ExtendedEchoRequest", 160),
-    ("ExtendedEchoReply", 161),
-];

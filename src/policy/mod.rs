@@ -12,4 +12,4 @@ pub mod yaml;
 pub use canonical::{MAX_FIELDS, MAX_PORTS, Policy, Rules};
 pub use document::{Document, Kind, NAMESPACE_KEY, read_documents, subject_of};
 pub use rule::{Allow, Entity, IcmpType, Peer, Rule, RuleId, Subject};
-pub use selector::Selector;
+pub use selector::{IDENTIFYING, Selector};

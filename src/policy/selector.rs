@@ -13,6 +13,18 @@ use crate::flow::Identity;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Selector(BTreeMap<Box<str>, Box<str>>);
 
+/// The labels that identify a workload by convention, in the order in which their values name its file.
+pub const IDENTIFYING: [&str; 8] = [
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/component",
+    "app",
+    "k8s-app",
+    "name",
+    "component",
+    "tier",
+];
+
 /// Key prefixes of the labels that Cilium adds itself.
 const CILIUM_PREFIXES: [&str; 2] = ["io.cilium.k8s.", "io.kubernetes.pod."];
 

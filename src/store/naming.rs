@@ -1,19 +1,7 @@
 //! What a workload's file is called: a function of its selector alone.
 
 use crate::names::WorkloadName;
-use crate::policy::Selector;
-
-/// The keys whose values name a workload best, in this order; all others follow by key.
-const FIRST: [&str; 8] = [
-    "app.kubernetes.io/name",
-    "app.kubernetes.io/instance",
-    "app.kubernetes.io/component",
-    "app",
-    "k8s-app",
-    "name",
-    "component",
-    "tier",
-];
+use crate::policy::{IDENTIFYING, Selector};
 
 /// The longest name without hash digits.
 const LONGEST: usize = 50;
@@ -63,7 +51,7 @@ fn hashed(stem: &str, hash: &str) -> [String; 2] {
 
 /// The values joined, and whether they could be taken as they are.
 fn stem(selector: &Selector) -> (String, bool) {
-    let rank = |key: &str| FIRST.iter().position(|first| *first == key).unwrap_or(FIRST.len());
+    let rank = |key: &str| IDENTIFYING.iter().position(|first| *first == key).unwrap_or(IDENTIFYING.len());
     let mut labels: Vec<_> = selector.iter().collect();
     labels.sort_by_key(|(key, _)| (rank(key), *key));
 

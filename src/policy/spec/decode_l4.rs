@@ -254,8 +254,8 @@ fn icmp_field(cx: &mut Cx<'_>, at: &At<'_>) -> Option<IcmpMatch> {
     })
 }
 
-/// The number behind a name that the agent knows.
-pub(in crate::policy) fn icmp_type_by_name(family: IcmpFamily, name: &str) -> Option<u8> {
+/// The number behind a name of an ICMP type that the agent knows (`pkg/policy/api/icmp.go`).
+pub fn icmp_type_by_name(family: IcmpFamily, name: &str) -> Option<u8> {
     let table: &[(&str, u8)] = match family {
         IcmpFamily::V4 => &ICMP_V4,
         IcmpFamily::V6 => &ICMP_V6,

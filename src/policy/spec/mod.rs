@@ -28,7 +28,7 @@ pub(super) mod sanitise;
 mod selector;
 pub(super) mod syntax;
 
-pub(super) use decode_l4::icmp_type_by_name;
+pub use decode_l4::icmp_type_by_name;
 pub use finding::{Finding, Mark, Path, Refusal, Step};
 pub(super) use go_regexp::check as go_regexp_check;
 pub use l4::{EndPort, IcmpMatch, IpProtocol, L4, PortMatch, PortRule, PortSpec, Protocols};
