@@ -41,8 +41,9 @@ done
 
 echo "live (flows of all verdicts, as fast as cpg reads)"
 for flows in 100000 1000000; do
+  rm -f "$dir/load"
   "$cpg" dev load --serve 127.0.0.1:0 --capture "$dir/100000.jsonl" --flows $flows 2>"$dir/load" &
-  until grep -q serving "$dir/load" 2>/dev/null; do sleep 0.05; done
+  until grep -q ' on .*:[0-9]' "$dir/load" 2>/dev/null; do sleep 0.05; done
   address=$(sed -n 's/.* on //p' "$dir/load")
   measure "live, $flows flows" $flows "$cpg" generate --no-reconnect --server "$address" -o "$dir/live"
   kill %% && wait %% 2>/dev/null || true
