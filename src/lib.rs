@@ -48,9 +48,9 @@ pub mod classify;
 
 pub mod aggregate;
 
-pub mod build;
-
 pub mod screen;
+
+pub mod build;
 
 pub mod merge;
 

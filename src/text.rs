@@ -33,6 +33,26 @@ fn is_active(c: char) -> bool {
             '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
+/// An error and its causes, each once, joined with colons. Not yet safe to print: see [`visible`].
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    append_causes(&mut words, error);
+    words
+}
+
+/// The causes of an error behind words that were found for it, each once.
+pub fn append_causes(words: &mut String, error: &dyn std::error::Error) {
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words.push_str(": ");
+            words.push_str(&more);
+        }
+        source = error.source();
+    }
+}
+
 /// `1 flow`, `2 flows`: a count with its noun, the plural made with `s`.
 pub fn count(n: u64, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{} {noun}s", grouped(n)) }

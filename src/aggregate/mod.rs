@@ -13,4 +13,7 @@ pub use ledger::Ledger;
 pub use observation::{Observation, ObservedPeer, observe};
 pub use sample::Smallest;
 pub use tally::{CONNECTIONS, Sample, Tally};
+/// An observation with the sum of its flows.
+pub type Observed = (Observation, Tally);
+
 pub use window::{Settled, Settling, Windows};

@@ -12,13 +12,10 @@ use std::sync::Arc;
 
 pub use selector::{peer_selector, subject_selector};
 
-use crate::aggregate::{Observation, ObservedPeer, Tally};
+use crate::aggregate::{Observation, Observed, ObservedPeer};
 use crate::classify::Skip;
 use crate::flow::Identity;
 use crate::policy::{Peer, Rule, Subject};
-
-/// An observation with the sum of its flows.
-pub type Observed = (Observation, Tally);
 
 /// The rules that a set of observations asks for.
 #[derive(Debug, Default)]

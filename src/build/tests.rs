@@ -1,6 +1,7 @@
 //! Selectors and rules from labels as they come.
 
 use super::*;
+use crate::aggregate::Tally;
 use crate::flow::{Direction, Port, Protocol};
 use crate::policy::{Allow, Entity};
 

@@ -4,7 +4,7 @@ use kube::Error;
 use kube::client::{AuthError, UpgradeConnectionError};
 
 use crate::source::relay::DialError;
-use crate::text::visible;
+use crate::text::{causes, visible};
 
 /// What was asked of the API server.
 #[derive(Debug, Clone)]
@@ -135,15 +135,5 @@ pub(super) fn auth_words(error: &Error, context: &str) -> String {
 
 /// An error and its causes, each once; safe to print.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !words.contains(&more) {
-            words.push_str(": ");
-            words.push_str(&more);
-        }
-        source = error.source();
-    }
-    visible(&words, 400).into_owned()
+    visible(&causes(error), 400).into_owned()
 }

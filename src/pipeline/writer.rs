@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::aggregate::{Ledger, ObservedPeer, Settling, Windows};
-use crate::build::{Observed, also_selected, build};
+use crate::aggregate::{Ledger, Observed, ObservedPeer, Settling, Windows};
+use crate::build::{also_selected, build};
 use crate::classify::Skip;
 use crate::flow::Identity;
 use crate::names::PolicyName;

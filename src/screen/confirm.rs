@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{decide, premises};
-use crate::build::Observed;
+use crate::aggregate::Observed;
 use crate::engine::{Allowance, Decision, Engine};
 use crate::policy::spec::{Options, Version, sanitise};
 use crate::policy::{Policy, Rule, read_documents};

@@ -2,7 +2,6 @@
 //! before, and what was added, and nothing else.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use cpg::engine::{AllowLocalhost, Decision, Engine, EngineOptions, Party, Traffic};
 use cpg::flow::{Direction, IcmpFamily, Port, Protocol};
@@ -14,7 +13,7 @@ use cpg::policy::{Allow, Entity, IcmpType, Kind, Peer, Policy, Rule, Selector, S
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
-use crate::support::{shared, skipped};
+use crate::support::{shared, skipped, yaml_below};
 
 const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 
@@ -150,17 +149,6 @@ proptest! {
         if !edited {
             let turned = merge(Some(&b.render().unwrap()), None, &a).unwrap();
             prop_assert_eq!(turned.text, merged.text);
-        }
-    }
-}
-
-fn yaml_below(dir: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).unwrap().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            yaml_below(&path, into);
-        } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
-            into.push(path);
         }
     }
 }

@@ -2,14 +2,13 @@
 //! are refused. The policies stand outside of the repository; where they are missing this says so.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cpg::policy::spec::{Options, Refusal, Version};
 use cpg::policy::validate::check;
 use serde_json::Value;
 
-use crate::support::{shared, skipped};
+use crate::support::{shared, skipped, yaml_below};
 use crate::testbed::{MISSING, program};
 
 /// Files on which the two differ in number: kubectl stops reading at a line `...`, cpg reads on and says
@@ -18,17 +17,6 @@ const KNOWN: &[&str] = &[
     "idealisthacking+study-cilium/2Week_Cilium_Network_Policy_L7.yaml",
     "ingcloud-fr+cks-labs/cks_ADV-CNP_with_L3_L4_mutual_auth_SOLUTION.yaml",
 ];
-
-fn yaml_below(dir: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).unwrap().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            yaml_below(&path, into);
-        } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
-            into.push(path);
-        }
-    }
-}
 
 #[test]
 fn validate_agrees_with_cilium_on_every_policy_that_was_found() {

@@ -79,6 +79,18 @@ pub(crate) fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
     files
 }
 
+/// Every YAML file below a directory.
+pub(crate) fn yaml_below(dir: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            yaml_below(&path, into);
+        } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+            into.push(path);
+        }
+    }
+}
+
 /// Writes a file of a test.
 #[allow(clippy::disallowed_methods, reason = "fixtures are not what people commit")]
 pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) {

@@ -242,28 +242,15 @@ fn words(status: &Status) -> String {
         words.push_str(": ");
         words.push_str(status.message());
     }
-    append_sources(&mut words, status);
+    text::append_causes(&mut words, status);
     text::visible(&words, 500).into_owned()
 }
 
 /// The words of an error and of its sources, each once; safe to print.
 fn chain(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    append_sources(&mut words, error);
+    let words = text::causes(error);
     let words = words.strip_prefix("transport error: ").unwrap_or(&words);
     text::visible(words, 500).into_owned()
-}
-
-fn append_sources(words: &mut String, error: &dyn Error) {
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !words.contains(&more) {
-            words.push_str(": ");
-            words.push_str(&more);
-        }
-        source = error.source();
-    }
 }
 
 #[cfg(test)]
