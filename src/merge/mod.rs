@@ -153,6 +153,9 @@ fn insert(
     if merged.added.is_empty() {
         return Ok(merged);
     }
+    if documents.iter().any(|document| document.value.get("sops").is_some_and(serde_json::Value::is_object)) {
+        return Err(Refusal::Encrypted);
+    }
     let Some(target) = target else { return Err(Refusal::OnlySpecs) };
     let edits = plan::plan(target, &merged.added, additions)?;
     merged.text = edit::apply(text, documents, target.index, &edits)?;

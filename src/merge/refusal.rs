@@ -37,6 +37,10 @@ pub enum Refusal {
     /// It is a template that another program turns into YAML.
     #[error("is a template ({{{{ … }}}} or {{% … %}}), not a policy as it will be applied")]
     Templated,
+    /// SOPS signs every value of a file it has encrypted a part of; with another value in it the file is
+    /// no longer decrypted (its MAC does not fit).
+    #[error("is encrypted with SOPS, which refuses a file that was changed without it")]
+    Encrypted,
     /// The text has a form that could not be inserted into faithfully.
     #[error("has a form that cpg cannot insert into faithfully ({0})")]
     NotEditable(String),

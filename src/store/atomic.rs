@@ -49,7 +49,8 @@ pub(super) fn read(path: &Path) -> Result<Snapshot, StoreError> {
 }
 
 /// Puts `text` in the place of `old` (of nothing, when that is `None`), unless the file is another one
-/// by now. `path` is no link.
+/// by now. `path` is no link. The bytes are on disk then; the name is so after [`sync_directory`], which
+/// is once for all files of a directory.
 pub(super) fn replace(path: &Path, text: &str, old: Option<&Snapshot>) -> Result<Replaced, StoreError> {
     let directory = path.parent().unwrap_or(Path::new("."));
     write(directory, path, text, old).map_err(|e| StoreError::write(path, e))
@@ -84,7 +85,6 @@ fn write(directory: &Path, path: &Path, text: &str, old: Option<&Snapshot>) -> i
         }
         return Err(e.error);
     }
-    sync_directory(directory);
     Ok(Replaced::Done)
 }
 
@@ -108,6 +108,21 @@ fn keep(new: &File, old: &Metadata) -> io::Result<()> {
 pub(super) fn sync_directory(directory: &Path) {
     if let Err(e) = File::open(directory).and_then(|d| d.sync_all()) {
         tracing::warn!(directory = %directory.display(), error = %e, "a directory could not be synced to disk");
+    }
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Whether the file has other names (hard links): these keep the old content when it is replaced.
+    pub(super) fn has_other_names(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            self.metadata.nlink() > 1
+        }
+        #[cfg(not(unix))]
+        false
     }
 }
 

@@ -64,10 +64,10 @@ impl Store {
         if merged == there {
             return Ok(());
         }
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(|e| StoreError::write(dir, e))?;
-        }
+        let dir = path.parent().unwrap_or(&self.root);
+        std::fs::create_dir_all(dir).map_err(|e| StoreError::write(dir, e))?;
         atomic::replace(&path, &merged.text(), snapshot.as_ref())?;
+        atomic::sync_directory(dir);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ mod atomic;
 mod cluster;
 mod error;
 mod index;
+mod kustomize;
 mod lock;
 mod naming;
 #[cfg(test)]
@@ -134,6 +135,7 @@ impl Store {
         for i in order {
             applied.push((i, self.apply_one(&additions[i])));
         }
+        self.sync(applied.iter().map(|(_, applied)| applied));
         drop(lock);
         applied.sort_by_key(|(i, _)| *i);
         Ok(applied.into_iter().map(|(_, applied)| applied).collect())
@@ -160,6 +162,17 @@ impl Store {
         self.index.overlooked()
     }
 
+    /// Makes the names of all new files durable.
+    fn sync<'a>(&self, applied: impl Iterator<Item = &'a Applied>) {
+        let written =
+            applied.filter(|applied| matches!(applied.outcome, Outcome::Created | Outcome::Updated));
+        let directories: BTreeSet<PathBuf> = written
+            // The file is where a link leads.
+            .filter_map(|applied| Some(fs::canonicalize(&applied.path).ok()?.parent()?.to_owned()))
+            .collect();
+        directories.iter().for_each(|directory| atomic::sync_directory(directory));
+    }
+
     fn lock(&self) -> Result<Lock, StoreError> {
         make_directory(&self.root)?;
         Lock::take(&self.root, self.patience)
@@ -170,7 +183,7 @@ impl Store {
         let mut refused: Option<(PathBuf, String)> = None;
         for path in self.index.holders(subject) {
             match self.write_into(&path, None, addition) {
-                Ok(Tried::Done(applied)) => return self.finish(addition, path, applied, None),
+                Ok(Tried::Done(merged, note)) => return self.finish(addition, path, merged, note),
                 Ok(Tried::Refused(why)) => {
                     refused.get_or_insert((path, why));
                 }
@@ -237,7 +250,7 @@ impl Store {
         let directory = path.parent().unwrap_or(&self.root);
         let made = if addition.rules.is_empty() { Ok(()) } else { self.make_below(directory) };
         match made.and_then(|()| self.write_into(&path, Some(name), addition)) {
-            Ok(Tried::Done(merged)) => self.finish(addition, path, merged, note),
+            Ok(Tried::Done(merged, _)) => self.finish(addition, path, merged, note),
             Ok(Tried::Refused(why)) => {
                 Applied::failed(addition, path.clone(), StoreError::Unwritable { path, why })
             }
@@ -282,10 +295,12 @@ impl Store {
                 Err(Refusal::NoDocument(_) | Refusal::ForeignKind(_)) => return Ok(Tried::Gone),
                 Err(refusal) => return Ok(Tried::Refused(refusal.to_string())),
             };
-            if merged.outcome == merge::Outcome::Unchanged
-                || atomic::replace(&target, &merged.text, old.as_ref())? == Replaced::Done
-            {
-                return Ok(Tried::Done(merged));
+            if merged.outcome == merge::Outcome::Unchanged {
+                return Ok(Tried::Done(merged, None));
+            }
+            if atomic::replace(&target, &merged.text, old.as_ref())? == Replaced::Done {
+                let linked = old.is_some_and(|old| old.has_other_names());
+                return Ok(Tried::Done(merged, linked.then(|| LINKED.to_owned())));
             }
         }
         Err(StoreError::Changed(path.to_owned()))
@@ -299,8 +314,10 @@ impl Store {
         note: Option<String>,
     ) -> Applied {
         let elsewhere: BTreeSet<Direction> = self.index.directions_elsewhere(&addition.subject, &path);
+        let mut notes: Vec<String> = note.into_iter().collect();
         if merged.outcome != merge::Outcome::Unchanged {
             self.index.renew(&self.root, &path);
+            notes.extend(kustomize::unlisted(&self.root, &path));
         }
         Applied {
             subject: addition.subject.clone(),
@@ -317,7 +334,7 @@ impl Store {
                 .into_iter()
                 .filter(|direction| !elsewhere.contains(direction))
                 .collect(),
-            note,
+            note: (!notes.is_empty()).then(|| notes.join("; ")),
             path,
         }
     }
@@ -382,9 +399,14 @@ impl Store {
 /// Why a link out of the directory is left alone.
 const OUTSIDE: &str = "is a link to a file outside the output directory, which other places may share";
 
+/// What becomes of the other names of a file: a snapshot made with `cp -al` wants just this, others may
+/// not expect it.
+const LINKED: &str = "had other names (hard links), which keep what it said before";
+
 /// What one try at a file gave.
 enum Tried {
-    Done(Merged),
+    /// With what people should know about it.
+    Done(Merged, Option<String>),
     Refused(String),
     Gone,
 }

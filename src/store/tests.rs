@@ -351,6 +351,15 @@ fn modes_and_links_are_kept() {
     let applied = place.one(&cart(80), "shop/cart.cpg.yaml");
     assert!(applied.note.as_ref().is_some_and(|note| note.contains("outside")), "{applied:?}");
     assert_eq!(elsewhere.text("cart.yaml"), by_hand("cart"));
+
+    // A hard link: a snapshot of the directory keeps what it was.
+    let mut place = Place::new();
+    place.put("shop/cart.yaml", &by_hand("cart"));
+    fs::hard_link(place.path("shop/cart.yaml"), place.path("snapshot")).unwrap();
+    let applied = place.one(&cart(80), "shop/cart.yaml");
+    assert!(applied.note.as_ref().is_some_and(|note| note.contains("hard links")), "{applied:?}");
+    assert_eq!(place.text("snapshot"), by_hand("cart"));
+    assert!(place.text("shop/cart.yaml").contains("\"80\""));
 }
 
 #[test]

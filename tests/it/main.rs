@@ -16,6 +16,8 @@ mod conformance;
 mod demo;
 mod disk;
 mod fake_api;
+mod hands_off;
+mod hostile;
 mod join;
 mod judge;
 mod judged_policies;

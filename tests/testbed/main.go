@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"cpg.test/common/decide"
+	"cpg.test/common/readback"
 	"cpg.test/common/validate"
 	"cpg.test/testbed/internal/apiproxy"
 	"cpg.test/testbed/internal/engine"
@@ -30,6 +31,7 @@ var commands = map[string]func(args []string) int{
 	"relay":    relay.Main,
 	"apiproxy": apiproxy.Main,
 	"validate": validate.Main,
+	"json":     readback.Main,
 	"decide":   decide.Main(&engine.Engine{}),
 }
 

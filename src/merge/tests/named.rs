@@ -379,6 +379,7 @@ fn refused_files() {
     assert_eq!(refusal("{{- if .Values.x }}\na: b\n{{ end }}\n"), Refusal::Templated);
     let specs = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {namespace: shop}\nspecs:\n- endpointSelector: {matchLabels: {app: cart}}\n  egress: [{}]\n";
     assert_eq!(refusal(specs), Refusal::OnlySpecs);
+    assert_eq!(refusal(&format!("{text}sops: {{mac: 'ENC[x]', version: 3.9.0}}\n")), Refusal::Encrypted);
     // What is there needs no edit, so nothing is refused.
     let there = merge(Some(&text.replace("- port", "- &p port")), None, &additions(&[]));
     assert_eq!(there.unwrap().outcome, Outcome::Unchanged);

@@ -30,6 +30,7 @@ pub fn read_all<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, YamlError> {
     let options = serde_yaml::options! {
         legacy_octal_numbers: true,
         budget: serde_yaml::budget! {
+            max_documents: 1_000_000,
             max_nodes: 5_000_000,
             max_events: 20_000_000,
             max_total_scalar_bytes: 1 << 28,
