@@ -1,0 +1,126 @@
+//! One direction of what is enforced on a subject: rules that are alike, joined, and whom they mean.
+
+use hashbrown::HashMap;
+
+use super::Field;
+use super::party::Party;
+use super::peer::{PeerTest, World};
+use super::selector::{Match, Selector};
+use super::set::Rules;
+
+/// What is enforced in one direction.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Side {
+    /// In the order of their first entries.
+    pub(super) groups: Vec<Group>,
+    /// The specs that put the subject into default deny.
+    pub(super) default_deny: Vec<usize>,
+    /// There are specs with rules that do not.
+    pub(super) has_others: bool,
+    /// Specs that may select the subject, whether they would put it into default deny, and what it
+    /// depends on.
+    pub(super) open: Vec<(usize, bool, Field)>,
+    /// In default deny without any spec.
+    pub(super) forced: bool,
+    /// `fromRequires` / `toRequires` of all allow rules (up to 1.18).
+    pub(super) requires: Selector,
+    /// The same of all deny rules.
+    pub(super) requires_deny: Selector,
+    /// Each test with the groups that it reaches, in the order of their numbers.
+    pub(super) tests: Vec<(usize, Vec<usize>)>,
+    /// Those of `tests` that no label leads to.
+    pub(super) rest: Vec<usize>,
+}
+
+/// Entries that say the same.
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    /// Stands for all of them.
+    pub(super) first: usize,
+    /// Those that follow.
+    pub(super) others: Vec<usize>,
+    /// Whether their spec selects the subject at all.
+    pub(super) selected: Match,
+}
+
+/// A group whose peers mean a party, or may.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reached {
+    pub(super) group: usize,
+    pub(super) how: Match,
+}
+
+// === impl Side ===
+
+impl Side {
+    /// Takes the entries that select the subject, or may, in their order.
+    pub(super) fn add(&mut self, rules: &Rules, entries: &[(usize, Match)]) {
+        let mut known: HashMap<usize, usize> = HashMap::new();
+        let mut reach: Vec<(usize, usize)> = Vec::new();
+        for (number, selected) in entries {
+            let entry = &rules.entries[*number];
+            let new = self.groups.len();
+            // What may not count at all must not hide among what does.
+            let group = if *selected == Match::Yes { *known.entry(entry.class).or_insert(new) } else { new };
+            if let Some(group) = self.groups.get_mut(group) {
+                group.others.push(*number);
+                continue;
+            }
+            self.groups.push(Group { first: *number, others: Vec::new(), selected: *selected });
+            reach.extend(entry.peers.0.iter().map(|test| (*test, group)));
+        }
+        reach.sort_unstable();
+        reach.dedup();
+        for same in reach.chunk_by(|a, b| a.0 == b.0) {
+            let test = same[0].0;
+            if !rules.by_label.leads_to(test) {
+                self.rest.push(self.tests.len());
+            }
+            self.tests.push((test, same.iter().map(|(_, group)| *group).collect()));
+        }
+    }
+
+    /// The groups that mean a party, or may, in their order.
+    pub(super) fn reached(&self, rules: &Rules, party: &Party, world: World<'_>) -> Vec<Reached> {
+        let mut all = Vec::new();
+        if party.may_have_more() {
+            (0..self.tests.len()).for_each(|at| self.ask(at, rules, party, world, &mut all));
+        } else {
+            self.rest.iter().for_each(|at| self.ask(*at, rules, party, world, &mut all));
+            for test in rules.by_label.of(party) {
+                if let Ok(at) = self.tests.binary_search_by_key(&test, |(test, _)| *test) {
+                    self.ask(at, rules, party, world, &mut all);
+                }
+            }
+        }
+        all.sort_by_key(|reached| reached.group);
+        all.dedup_by(|later, earlier| {
+            let same = later.group == earlier.group;
+            if same {
+                earlier.how = earlier.how.or(|| later.how);
+            }
+            same
+        });
+        all
+    }
+
+    /// What one test says, for all groups that ask it.
+    fn ask(&self, at: usize, rules: &Rules, party: &Party, world: World<'_>, all: &mut Vec<Reached>) {
+        let (number, groups) = &self.tests[at];
+        let test = &rules.tests[*number];
+        let says = test.matches(party, world);
+        if says == Match::No {
+            return;
+        }
+        let narrowed = |deny: bool| {
+            let requires = if deny { &self.requires_deny } else { &self.requires };
+            match test {
+                PeerTest::Endpoints(_) => says.and(|| requires.matches(party, Field::Labels)),
+                _ => says,
+            }
+        };
+        let how = |group: &usize| narrowed(rules.entries[self.groups[*group].first].deny);
+        let reached = groups.iter().map(|group| Reached { group: *group, how: how(group) });
+        all.extend(reached.filter(|reached| reached.how != Match::No));
+    }
+}
