@@ -166,12 +166,11 @@ impl<'e> Prepared<'e> {
         let side = self.side(direction);
         let options = &self.engine.options;
         let selected = side.has_others || !side.default_deny.is_empty();
-        let denying = side.forced || !side.default_deny.is_empty();
         let maybe_denying =
             side.open.iter().find(|(spec, default_deny, _)| *default_deny && !own.contains(spec));
         let host = match options.version {
             Version::V1_20 => peer.is(Reserved::Host) && selected,
-            _ => peer.number == 1 || peer.is_host(),
+            _ => peer.is_host(),
         };
         let localhost = host
             && direction == Direction::Ingress
@@ -179,7 +178,7 @@ impl<'e> Prepared<'e> {
             && !self.party.is_host();
         let rules = || self.refs(direction, Vec::new(), Vec::new());
         let allowed = |by| Decision::Allowed { by, redirect: false, rules: rules() };
-        if !denying {
+        if !self.is_default_deny(direction) {
             return match maybe_denying {
                 Some((_, _, field)) if !localhost => Decision::CouldNotCheck { field: *field, rule: None },
                 _ if selected => allowed(Allowance::NoDefaultDeny),
@@ -387,6 +386,88 @@ spec:
                 }
             }
         }
+    }
+
+    #[test]
+    fn decisions_differ_by_what_is_behind_them() {
+        let engine = engine();
+        let ask = |subject: &str, peer: &str, port| {
+            engine.subject(&pod(subject)).decide(&pod(peer), Direction::Ingress, Traffic::tcp(port))
+        };
+        assert_eq!(ask("web", "client", 85), ask("web", "client", 90));
+        assert_ne!(ask("web", "client", 85), ask("web", "client", 91));
+        assert_eq!(ask("web", "x", 85), ask("web", "y", 1));
+        let always = EngineOptions { mode: EnablePolicy::Always, ..EngineOptions::default() };
+        let always = of_text(POLICIES, always);
+        let forced = always.subject(&pod("none")).decide(&pod("x"), Direction::Ingress, Traffic::tcp(1));
+        assert!(!forced.is_allowed() && forced != ask("web", "x", 1), "{forced:?}");
+        for (decision, name) in [(ask("web", "client", 85), "Path"), (ask("web", "x", 85), "Origin")] {
+            assert!(format!("{decision:?}").contains(name), "{decision:?}");
+        }
+    }
+
+    /// Two policies of namespace shop, the second one for a job that the flow does not tell. The subject
+    /// may be it or not.
+    #[track_caller]
+    fn check_uncertain(certain: &str, uncertain: &str, peer: &Party, expected: &str) {
+        let policy = |(name, job, spec): (&str, &str, &str)| {
+            format!(
+                "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
+                 spec:\n  endpointSelector: {{matchLabels: {{{job}}}}}\n  {spec}\n---\n"
+            )
+        };
+        let policies = [("a", "app: web", certain), ("b", "job-name: x", uncertain)];
+        let text: String = policies.into_iter().filter(|p| !p.2.is_empty()).map(policy).collect();
+        let engine = of_text(&text, EngineOptions::default());
+        let flow = crate::flow::Endpoint::new(1001, "shop", "p", "", ["k8s:app=web"]);
+        let subject = engine.subject(&Party::from_identity(1001, &flow.identity, "default"));
+        let got = match subject.decide(peer, Direction::Ingress, Traffic::tcp(80)) {
+            Decision::Allowed { by, redirect, .. } => {
+                format!("{by:?}{}", if redirect { " redirect" } else { "" })
+            }
+            Decision::Denied { .. } => "Denied".to_owned(),
+            Decision::DefaultDeny { .. } => "DefaultDeny".to_owned(),
+            Decision::Unselected => "Unselected".to_owned(),
+            Decision::CouldNotCheck { field, rule } => match rule {
+                Some(rule) => format!("{field} {}", rule.origin.name),
+                None => field.to_string(),
+            },
+        };
+        assert_eq!(got, expected, "{text}");
+    }
+
+    #[test]
+    fn a_policy_that_may_select_counts_where_it_could_change_the_verdict() {
+        let client = "fromEndpoints: [{matchLabels: {app: client}}]";
+        let port = "toPorts: [{ports: [{port: '80', protocol: TCP}]";
+        let (allow, deny) = (format!("ingress: [{{{client}}}]"), format!("ingressDeny: [{{{client}}}]"));
+        let http = format!("ingress: [{{{client}, {port}, rules: {{http: [{{}}]}}}}]}}]");
+        let other = "ingress: [{fromEntities: [health]}]";
+        let open = |rules: &str| format!("enableDefaultDeny: {{ingress: false}}\n  {rules}");
+        let (peer, host) = (pod("client"), Party::new(1, ["reserved:host"]));
+        let check =
+            |certain: &str, uncertain: &str, expected| check_uncertain(certain, uncertain, &peer, expected);
+        check(&allow, &deny, "labels b");
+        check(&deny, &deny, "Denied");
+        check(&deny, &allow, "Denied");
+        check(&allow, &http, "labels b");
+        check(&http, &allow, "Rule redirect");
+        check(&http, &http, "Rule redirect");
+        check(&allow, other, "Rule");
+        check(other, &allow, "labels b");
+        check(other, other, "DefaultDeny");
+        check(other, &http, "labels b");
+        check(&open(other), &allow, "NoDefaultDeny");
+        check(&open(other), &http, "labels b");
+        check(&open(other), other, "labels");
+        check(&open(other), &open(other), "NoDefaultDeny");
+        check("", &allow, "Unselected");
+        check("", other, "labels");
+        check("", &open(other), "Unselected");
+        check("", &deny, "labels b");
+        check_uncertain("", other, &host, "Unselected");
+        check_uncertain(&open(other), other, &host, "NoDefaultDeny");
+        check_uncertain(other, &allow, &host, "Localhost");
     }
 
     #[test]

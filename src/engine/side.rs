@@ -1,5 +1,7 @@
 //! One direction of what is enforced on a subject: rules that are alike, joined, and whom they mean.
 
+use std::ops::Range;
+
 use hashbrown::HashMap;
 
 use super::Field;
@@ -26,8 +28,10 @@ pub(super) struct Side {
     pub(super) requires: Selector,
     /// The same of all deny rules.
     pub(super) requires_deny: Selector,
-    /// Each test with the groups that it reaches, in the order of their numbers.
-    pub(super) tests: Vec<(usize, Vec<usize>)>,
+    /// Each test with the part of `reach` that is its own, in the order of their numbers.
+    pub(super) tests: Vec<(usize, Range<usize>)>,
+    /// Groups.
+    pub(super) reach: Vec<usize>,
     /// Those of `tests` that no label leads to.
     pub(super) rest: Vec<usize>,
 }
@@ -72,11 +76,12 @@ impl Side {
         reach.sort_unstable();
         reach.dedup();
         for same in reach.chunk_by(|a, b| a.0 == b.0) {
-            let test = same[0].0;
+            let (test, first) = (same[0].0, self.reach.len());
             if !rules.by_label.leads_to(test) {
                 self.rest.push(self.tests.len());
             }
-            self.tests.push((test, same.iter().map(|(_, group)| *group).collect()));
+            self.reach.extend(same.iter().map(|(_, group)| *group));
+            self.tests.push((test, first..self.reach.len()));
         }
     }
 
@@ -106,7 +111,7 @@ impl Side {
 
     /// What one test says, for all groups that ask it.
     fn ask(&self, at: usize, rules: &Rules, party: &Party, world: World<'_>, all: &mut Vec<Reached>) {
-        let (number, groups) = &self.tests[at];
+        let (number, own) = &self.tests[at];
         let test = &rules.tests[*number];
         let says = test.matches(party, world);
         if says == Match::No {
@@ -120,7 +125,7 @@ impl Side {
             }
         };
         let how = |group: &usize| narrowed(rules.entries[self.groups[*group].first].deny);
-        let reached = groups.iter().map(|group| Reached { group: *group, how: how(group) });
+        let reached = self.reach[own.clone()].iter().map(|group| Reached { group: *group, how: how(group) });
         all.extend(reached.filter(|reached| reached.how != Match::No));
     }
 }
