@@ -49,8 +49,9 @@ enum Ports {
     Icmp(Box<[IcmpMatch]>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Range {
+/// Ports of some protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Range {
     protocols: ProtocolSet,
     first: u16,
     last: u16,
@@ -143,6 +144,14 @@ impl Filter {
         Self { ports: Ports::Some { ranges: ranges.into(), named: named.into() }, redirect, sni, special }
     }
 
+    /// The ports, where they are numbers and nothing else decides about a protocol that has some.
+    pub(super) fn numbers(&self) -> Option<&[Range]> {
+        match &self.ports {
+            Ports::Some { ranges, named } if named.is_empty() => Some(ranges),
+            _ => None,
+        }
+    }
+
     /// Whether what it matches of this goes to a proxy.
     pub(super) fn redirects(&self, traffic: Traffic) -> bool {
         matches!(traffic, Traffic::Port { protocol, .. } if self.redirect.has(protocol))
@@ -155,7 +164,7 @@ impl Filter {
                 types.iter().any(|t| t.matches(family, kind)).into()
             }
             (Ports::Some { ranges, named }, Traffic::Port { protocol, port }) => {
-                if ranges.iter().any(|r| r.protocols.has(protocol) && r.first <= port && port <= r.last) {
+                if ranges.iter().any(|r| r.has(protocol, port)) {
                     return Match::Yes;
                 }
                 let mut found = Match::No;
@@ -174,6 +183,14 @@ impl Filter {
             }
             _ => Match::No,
         }
+    }
+}
+
+// === impl Range ===
+
+impl Range {
+    pub(super) fn has(self, protocol: IpProtocol, port: u16) -> bool {
+        self.protocols.has(protocol) && self.first <= port && port <= self.last
     }
 }
 

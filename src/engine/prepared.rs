@@ -106,6 +106,9 @@ impl<'e> Prepared<'e> {
         let names = Names { options: &self.engine.options, direction, subject: &self.party, peer };
         let mut hits = Hits::default();
         for Reached { group: number, how } in reached.iter().copied() {
+            if side.excludes(number, traffic) {
+                continue;
+            }
             let (entry, selected) = (self.entry(direction, number), side.groups[number].selected);
             let how = entry.filter.matches(traffic, names).and(|| how);
             let redirect = entry.filter.redirects(traffic);
@@ -351,6 +354,41 @@ spec:
             panic!("denied")
         };
         assert_eq!(rules.list().len(), 1);
+    }
+
+    /// `fromRequires` (up to 1.18) adds to the endpoint selectors of all allow rules of a subject, or of all
+    /// deny rules, and to nothing else.
+    #[test]
+    fn what_is_required_of_peers() {
+        let text = "
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  endpointSelector: {}
+  ingress:
+  - fromEndpoints: [{matchLabels: {app: client}}]
+  - fromEntities: [health]
+  - fromRequires: [{matchLabels: {tier: front}}]
+  ingressDeny:
+  - fromEndpoints: [{matchLabels: {app: bad}}]
+";
+        let options = Options::of(Version::V1_18);
+        let specs = sanitise(&read_documents(text).unwrap()[0], &options).unwrap();
+        let engine = Engine::new(specs, EngineOptions::of(Version::V1_18));
+        let web = engine.subject(&pod("web"));
+        let check = |labels: &[&str], allowed: bool, denied: bool| {
+            let namespace = "k8s:io.kubernetes.pod.namespace=shop";
+            let peer = Party::new(1002, labels.iter().copied().chain([namespace]));
+            let decision = web.decide(&peer, Direction::Ingress, Traffic::tcp(80));
+            let got = (decision.is_allowed(), matches!(decision, Decision::Denied { .. }));
+            assert_eq!(got, (allowed, denied), "{labels:?} {decision:?}");
+        };
+        check(&["k8s:app=client"], false, false);
+        check(&["k8s:app=client", "k8s:tier=front"], true, false);
+        check(&["k8s:tier=front"], false, false);
+        check(&["reserved:health"], true, false);
+        check(&["k8s:app=bad"], false, true);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::ops::Range;
 use hashbrown::HashMap;
 
 use super::Field;
+use super::l4::{self, Traffic};
 use super::party::Party;
 use super::peer::{PeerTest, World};
 use super::selector::{Match, Selector};
@@ -34,6 +35,8 @@ pub(super) struct Side {
     pub(super) reach: Vec<usize>,
     /// Those of `tests` that no label leads to.
     pub(super) rest: Vec<usize>,
+    /// The port numbers of the groups, side by side: most rules that reach a peer fail here.
+    pub(super) numbers: Vec<l4::Range>,
 }
 
 /// Entries that say the same.
@@ -45,6 +48,11 @@ pub(super) struct Group {
     pub(super) others: Vec<usize>,
     /// Whether their spec selects the subject at all.
     pub(super) selected: Match,
+    deny: bool,
+    /// The part of the side's `numbers` that is its own, if they alone decide: see [`Filter::numbers`].
+    ///
+    /// [`Filter::numbers`]: l4::Filter::numbers
+    numbers: Option<Range<usize>>,
 }
 
 /// A group whose peers mean a party, or may.
@@ -70,7 +78,12 @@ impl Side {
                 group.others.push(*number);
                 continue;
             }
-            self.groups.push(Group { first: *number, others: Vec::new(), selected: *selected });
+            let numbers = entry.filter.numbers().map(|numbers| {
+                self.numbers.extend(numbers);
+                self.numbers.len() - numbers.len()..self.numbers.len()
+            });
+            let (selected, deny) = (*selected, entry.deny);
+            self.groups.push(Group { first: *number, others: Vec::new(), selected, deny, numbers });
             reach.extend(entry.peers.0.iter().map(|test| (*test, group)));
         }
         reach.sort_unstable();
@@ -82,6 +95,16 @@ impl Side {
             }
             self.reach.extend(same.iter().map(|(_, group)| *group));
             self.tests.push((test, first..self.reach.len()));
+        }
+    }
+
+    /// Whether a group's port numbers alone tell that this is not meant.
+    pub(super) fn excludes(&self, group: usize, traffic: Traffic) -> bool {
+        match (&self.groups[group].numbers, traffic) {
+            (Some(own), Traffic::Port { protocol, port }) => {
+                !self.numbers[own.clone()].iter().any(|range| range.has(protocol, port))
+            }
+            _ => false,
         }
     }
 
@@ -117,14 +140,12 @@ impl Side {
         if says == Match::No {
             return;
         }
-        let narrowed = |deny: bool| {
-            let requires = if deny { &self.requires_deny } else { &self.requires };
-            match test {
-                PeerTest::Endpoints(_) => says.and(|| requires.matches(party, Field::Labels)),
-                _ => says,
-            }
+        let narrowed = |requires: &Selector| match test {
+            PeerTest::Endpoints(_) => says.and(|| requires.matches(party, Field::Labels)),
+            _ => says,
         };
-        let how = |group: &usize| narrowed(rules.entries[self.groups[*group].first].deny);
+        let (allow, deny) = (narrowed(&self.requires), narrowed(&self.requires_deny));
+        let how = |group: &usize| if self.groups[*group].deny { deny } else { allow };
         let reached = self.reach[own.clone()].iter().map(|group| Reached { group: *group, how: how(group) });
         all.extend(reached.filter(|reached| reached.how != Match::No));
     }
