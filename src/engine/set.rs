@@ -43,6 +43,8 @@ pub(super) struct Rules {
     pub(super) entries: Vec<Entry>,
     pub(super) tests: Vec<PeerTest>,
     pub(super) by_label: ByLabel,
+    /// How many classes of entries there are.
+    pub(super) classes: usize,
 }
 
 /// One filter of one rule.
@@ -236,6 +238,7 @@ impl Rules {
             }
         }
         all.by_label = ByLabel::new(&all.tests);
+        all.classes = classes.len();
         all
     }
 

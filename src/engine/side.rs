@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use hashbrown::HashMap;
-
 use super::Field;
 use super::l4::{self, Traffic};
 use super::party::Party;
@@ -67,13 +65,14 @@ pub(super) struct Reached {
 impl Side {
     /// Takes the entries that select the subject, or may, in their order.
     pub(super) fn add(&mut self, rules: &Rules, entries: &[(usize, Match)]) {
-        let mut known: HashMap<usize, usize> = HashMap::new();
+        // The group of each class.
+        let mut known: Vec<Option<usize>> = vec![None; rules.classes];
         let mut reach: Vec<(usize, usize)> = Vec::new();
         for (number, selected) in entries {
             let entry = &rules.entries[*number];
             let new = self.groups.len();
             // What may not count at all must not hide among what does.
-            let group = if *selected == Match::Yes { *known.entry(entry.class).or_insert(new) } else { new };
+            let group = if *selected == Match::Yes { *known[entry.class].get_or_insert(new) } else { new };
             if let Some(group) = self.groups.get_mut(group) {
                 group.others.push(*number);
                 continue;
