@@ -12,7 +12,7 @@ HAVE_GO := $(shell command -v $(GO) 2>/dev/null)
 # On machines that share their cores, leave some to the others: make test JOBS=1
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help run test check conformance fmt lint doc bench testbed need-cargo
+.PHONY: help run test check conformance mutants fmt lint doc bench testbed need-cargo
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +48,20 @@ $(TESTBED_120): $(shell find tests/testbed/v120 tests/testbed/common -name '*.go
 conformance: need-cargo $(TESTBED) $(TESTBED_120) ## The policy engine against Cilium's own (1.19 and 1.20), on a million verdicts
 	CPG_TESTBED=$(TESTBED) CPG_TESTBED_120=$(TESTBED_120) CPG_CONFORMANCE_VERDICTS=$(CONFORMANCE_VERDICTS) \
 	CPG_CONFORMANCE_SEED=$(CONFORMANCE_SEED) $(CARGO) test --locked --test it conformance -- --nocapture
+
+# One of five mutants of the engine, about a hundred: which one, the shard says. The engine's own tests
+# alone must catch at least 90 % of them.
+MUTANTS := $(CURDIR)/target/tools/bin/cargo-mutants
+MUTANTS_VERSION := 27.1.0
+MUTANTS_SHARD ?= 0/5
+
+$(MUTANTS):
+	$(CARGO) install --locked --quiet --root target/tools cargo-mutants@$(MUTANTS_VERSION)
+
+mutants: need-cargo $(MUTANTS) ## Break the policy engine in a hundred places, one by one: do its tests notice?
+	PATH=$(dir $(MUTANTS)):$$PATH CARGO_TARGET_DIR=$(CURDIR)/target/mutants CARGO_PROFILE_DEV_DEBUG=0 \
+	$(CARGO) mutants --output target --file 'src/engine/**' --sharding round-robin --shard $(MUTANTS_SHARD) \
+	--cargo-arg=--lib -- engine::
 
 $(TESTBED_KUBE): $(TESTBED_KUBE_SOURCES)
 	cd tests/testbed/kube && $(GO) build -mod=readonly -p $(JOBS) -ldflags "-s -w $(KUBERNETES)" -o ../bin/testbed-kube .

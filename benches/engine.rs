@@ -10,15 +10,26 @@ use cpg::policy::read_documents;
 use cpg::policy::spec::{Options, Spec, sanitise};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-/// 300 policies of 10 namespaces. The subject is selected by one of 30, or by all.
-fn specs(all_select: bool) -> Vec<Spec> {
+/// Whom the 300 policies select, and whom they let in.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// The subject is selected by all; otherwise they are of 10 namespaces, and it is by one in 30.
+    all_select: bool,
+    /// All let in the same peer, each on a port of its own; otherwise each lets in another one.
+    one_peer: bool,
+}
+
+const USUAL: Shape = Shape { all_select: false, one_peer: false };
+
+fn specs(Shape { all_select, one_peer }: Shape) -> Vec<Spec> {
     let mut text = String::new();
     for n in 0..300 {
         let namespace = if all_select { 0 } else { n % 10 };
         let app = if all_select { "{}".to_owned() } else { format!("{{matchLabels: {{app: a{}}}}}", n % 30) };
+        let peer = if one_peer { 0 } else { n };
         text.push_str(&format!(
             "---\napiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: p{n}, namespace: n{namespace}}}\n\
-             spec:\n  endpointSelector: {app}\n  ingress:\n  - fromEndpoints: [{{matchLabels: {{app: b{n}}}}}]\n    \
+             spec:\n  endpointSelector: {app}\n  ingress:\n  - fromEndpoints: [{{matchLabels: {{app: b{peer}}}}}]\n    \
              toPorts: [{{ports: [{{port: '{}', protocol: TCP}}, {{port: '9000', endPort: 9100, protocol: TCP}}]}}]\n  \
              - fromEntities: [remote-node, health]\n  egress:\n  \
              - toEndpoints: [{{matchLabels: {{k8s-app: kube-dns, 'k8s:io.kubernetes.pod.namespace': kube-system}}}}]\n    \
@@ -45,8 +56,12 @@ fn pod(number: u32, namespace: &str, app: &str) -> Party {
 
 fn decide(c: &mut Criterion) {
     let mut group = c.benchmark_group("engine");
-    for (name, all_select) in [("one in thirty selects", false), ("all select", true)] {
-        let engine = Engine::new(specs(all_select), EngineOptions::default());
+    for (name, shape) in [
+        ("one in thirty selects", USUAL),
+        ("all select", Shape { all_select: true, ..USUAL }),
+        ("all select, one peer", Shape { all_select: true, one_peer: true }),
+    ] {
+        let engine = Engine::new(specs(shape), EngineOptions::default());
         let subject = engine.subject(&pod(1001, "n0", "a0"));
         let mut world = Party::new(2, ["reserved:world"]);
         world.address = "10.1.2.3".parse().ok();
@@ -80,14 +95,17 @@ fn decide(c: &mut Criterion) {
     group.finish();
     let mut group = c.benchmark_group("engine, preparing");
     group.bench_function("300 policies", |b| {
-        let specs = specs(false);
+        let specs = specs(USUAL);
         b.iter(|| Engine::new(black_box(specs.clone()), EngineOptions::default()));
     });
-    group.bench_function("one subject", |b| {
-        let engine = Engine::new(specs(false), EngineOptions::default());
-        let party = pod(1001, "n0", "a0");
-        b.iter(|| black_box(engine.subject(black_box(&party))));
-    });
+    for (name, shape) in [("one subject", USUAL), ("one subject of all", Shape { all_select: true, ..USUAL })]
+    {
+        group.bench_function(name, |b| {
+            let engine = Engine::new(specs(shape), EngineOptions::default());
+            let party = pod(1001, "n0", "a0");
+            b.iter(|| black_box(engine.subject(black_box(&party))));
+        });
+    }
     group.finish();
 }
 

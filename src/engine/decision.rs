@@ -1,7 +1,11 @@
 //! What is decided, and by what.
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::set::Engine;
+use super::side::Side;
+use crate::flow::Direction;
 use crate::policy::spec::{Origin, RuleSpec};
 
 /// What becomes of a connection on one side.
@@ -14,18 +18,18 @@ pub enum Decision<'e> {
         /// A proxy sees it, and may yet refuse what is inside.
         redirect: bool,
         /// Every allow rule that matches; those that redirect come first.
-        rules: Vec<RuleRef<'e>>,
+        rules: RuleRefs<'e>,
     },
     /// A deny rule matches. Nothing that allows can help.
     Denied {
         /// Every deny rule that matches.
-        rules: Vec<RuleRef<'e>>,
+        rules: RuleRefs<'e>,
     },
     /// No rule matches, and the subject is in default deny.
     DefaultDeny {
         /// The specs that put it there. Empty when it is there without any: `enable-policy=always`, or
         /// an endpoint without known labels.
-        because: Vec<&'e Origin>,
+        because: Origins<'e>,
     },
     /// Nothing is enforced on the subject in this direction.
     Unselected,
@@ -47,6 +51,24 @@ pub enum Allowance {
     NoDefaultDeny,
     /// `allow-localhost`: it comes from the local host.
     Localhost,
+}
+
+/// All rules behind a decision. They are looked up when they are asked for: most who ask want the verdict.
+#[derive(Clone)]
+pub struct RuleRefs<'e> {
+    engine: &'e Engine,
+    direction: Direction,
+    side: Arc<Side>,
+    /// Groups of the side, in their order.
+    first: Vec<usize>,
+    then: Vec<usize>,
+}
+
+/// The specs that put a subject into default deny.
+#[derive(Clone)]
+pub struct Origins<'e> {
+    engine: &'e Engine,
+    side: Arc<Side>,
 }
 
 /// A rule, and where it is from.
@@ -101,6 +123,86 @@ impl Decision<'_> {
     /// Whether the connection is let through.
     pub fn is_allowed(&self) -> bool {
         matches!(self, Self::Allowed { .. } | Self::Unselected)
+    }
+}
+
+// === impl RuleRefs ===
+
+impl<'e> RuleRefs<'e> {
+    pub(super) fn new(
+        engine: &'e Engine,
+        direction: Direction,
+        side: Arc<Side>,
+        first: Vec<usize>,
+        then: Vec<usize>,
+    ) -> Self {
+        Self { engine, direction, side, first, then }
+    }
+
+    /// The rule that is named when only one is.
+    pub fn first(&self) -> Option<RuleRef<'e>> {
+        let group = self.first.iter().chain(&self.then).next()?;
+        Some(self.refer(self.side.groups[*group].first))
+    }
+
+    /// Every rule once. Those that redirect come first; otherwise they are in the order of the policies.
+    pub fn list(&self) -> Vec<RuleRef<'e>> {
+        let mut all = self.rules_of(&self.first);
+        let mut then = self.rules_of(&self.then);
+        then.retain(|rule| !all.contains(rule));
+        all.append(&mut then);
+        all
+    }
+
+    fn rules_of(&self, groups: &[usize]) -> Vec<RuleRef<'e>> {
+        let groups = groups.iter().map(|group| &self.side.groups[*group]);
+        let mut entries: Vec<usize> =
+            groups.flat_map(|g| g.others.iter().chain([&g.first])).copied().collect();
+        entries.sort_unstable();
+        let mut rules: Vec<RuleRef<'e>> = entries.into_iter().map(|entry| self.refer(entry)).collect();
+        rules.dedup();
+        rules
+    }
+
+    fn refer(&self, entry: usize) -> RuleRef<'e> {
+        self.engine.rule_ref(self.direction, &self.engine.rules(self.direction).entries[entry])
+    }
+}
+
+impl PartialEq for RuleRefs<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.list() == other.list()
+    }
+}
+
+impl fmt::Debug for RuleRefs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.list()).finish()
+    }
+}
+
+// === impl Origins ===
+
+impl<'e> Origins<'e> {
+    pub(super) fn new(engine: &'e Engine, side: Arc<Side>) -> Self {
+        Self { engine, side }
+    }
+
+    /// Each of them, in the order of the policies.
+    pub fn iter(&self) -> impl Iterator<Item = &'e Origin> {
+        self.side.default_deny.iter().map(|spec| &self.engine.spec(*spec).origin)
+    }
+}
+
+impl PartialEq for Origins<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl fmt::Debug for Origins<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

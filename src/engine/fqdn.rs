@@ -126,6 +126,8 @@ mod tests {
         check("*cilium.io", &["cilium.io", "subcilium.io"], &["www.cilium.io"]);
         check("**cilium.io", &["cilium.io", "subcilium.io"], &["www.cilium.io"]);
         check("sub*.cilium.io", &["sub.cilium.io", "sub-1.cilium.io"], &["xsub.cilium.io"]);
+        check("**.cilium.io", &[], &["a/b.cilium.io", ".cilium.io", "a..cilium.io"]);
+        check("sub*.cilium.io", &["sub_1.cilium.io", "sub9.cilium.io"], &["sub/1.cilium.io", "sub"]);
         check("www.**.io", &["www.cilium.io"], &["www.a.b.io"]);
         check("*a*b.io", &["ab.io", "xaab.io"], &["ba.io"]);
     }

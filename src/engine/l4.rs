@@ -3,7 +3,7 @@
 use super::party::Party;
 use super::selector::Match;
 use super::{EngineOptions, Field, NamedPort};
-use crate::flow::{self, Direction, IcmpFamily};
+use crate::flow::{Direction, IcmpFamily};
 use crate::policy::spec::{
     EndPort, IcmpMatch, IpProtocol, L4, L7, PortMatch, PortRule, PortSpec, Protocols, Version,
 };
@@ -31,30 +31,33 @@ pub enum Traffic {
 }
 
 /// One filter: an item of `toPorts`, all of `icmps`, or a rule without either.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Filter {
     ports: Ports,
     /// The protocols that go to a proxy.
     redirect: ProtocolSet,
     /// It asks for TLS server names.
     pub(super) sni: bool,
+    /// It says more than layer 4.
+    pub(super) special: bool,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Ports {
     All,
     Some { ranges: Box<[Range]>, named: Box<[Named]> },
     Icmp(Box<[IcmpMatch]>),
 }
 
-#[derive(Debug, Clone, PartialEq)]
-struct Range {
+/// Ports of some protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Range {
     protocols: ProtocolSet,
     first: u16,
     last: u16,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Named {
     protocols: ProtocolSet,
     name: Box<str>,
@@ -62,7 +65,7 @@ struct Named {
 }
 
 /// Protocols as bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct ProtocolSet(u16);
 
 /// Who can tell what a port name stands for.
@@ -91,18 +94,6 @@ impl Traffic {
     pub fn sctp(port: u16) -> Self {
         Self::Port { protocol: IpProtocol::Sctp, port }
     }
-
-    /// What a flow carries; `None` when it does not tell.
-    pub fn of_flow(l4: &flow::L4) -> Option<Self> {
-        Some(match *l4 {
-            flow::L4::Absent => return None,
-            flow::L4::Unknown => Self::Other,
-            flow::L4::Tcp { destination, .. } => Self::tcp(destination),
-            flow::L4::Udp { destination, .. } => Self::udp(destination),
-            flow::L4::Sctp { destination, .. } => Self::sctp(destination),
-            flow::L4::Icmp { family, kind, .. } => Self::Icmp { family, kind },
-        })
-    }
 }
 
 // === impl Filter ===
@@ -110,7 +101,7 @@ impl Traffic {
 impl Filter {
     /// The filters of a rule. What they match is the union.
     pub(super) fn all(l4: &L4, version: Version) -> Vec<Self> {
-        let plain = |ports| Self { ports, redirect: ProtocolSet::default(), sni: false };
+        let plain = |ports| Self { ports, redirect: ProtocolSet::default(), sni: false, special: false };
         match l4 {
             L4::All => vec![plain(Ports::All)],
             L4::Ports(rules) => rules.iter().map(|rule| Self::of_rule(rule, version)).collect(),
@@ -149,12 +140,16 @@ impl Filter {
                 ProtocolSet::of(Protocols::One(IpProtocol::Tcp))
             }
         };
-        Self { ports: Ports::Some { ranges: ranges.into(), named: named.into() }, redirect, sni }
+        let special = redirect != ProtocolSet::default();
+        Self { ports: Ports::Some { ranges: ranges.into(), named: named.into() }, redirect, sni, special }
     }
 
-    /// Whether it says more than layer 4.
-    pub(super) fn is_special(&self) -> bool {
-        self.redirect != ProtocolSet::default()
+    /// The ports, where they are numbers and nothing else decides about a protocol that has some.
+    pub(super) fn numbers(&self) -> Option<&[Range]> {
+        match &self.ports {
+            Ports::Some { ranges, named } if named.is_empty() => Some(ranges),
+            _ => None,
+        }
     }
 
     /// Whether what it matches of this goes to a proxy.
@@ -169,7 +164,7 @@ impl Filter {
                 types.iter().any(|t| t.matches(family, kind)).into()
             }
             (Ports::Some { ranges, named }, Traffic::Port { protocol, port }) => {
-                if ranges.iter().any(|r| r.protocols.has(protocol) && r.first <= port && port <= r.last) {
+                if ranges.iter().any(|r| r.has(protocol, port)) {
                     return Match::Yes;
                 }
                 let mut found = Match::No;
@@ -191,6 +186,14 @@ impl Filter {
     }
 }
 
+// === impl Range ===
+
+impl Range {
+    pub(super) fn has(self, protocol: IpProtocol, port: u16) -> bool {
+        self.protocols.has(protocol) && self.first <= port && port <= self.last
+    }
+}
+
 // === impl Names ===
 
 impl Names<'_> {
@@ -204,8 +207,8 @@ impl Names<'_> {
         let Some(known) = known else { return Match::Unknown(Field::Port) };
         let Some(first) = NamedPort::resolve(known, &named.name, protocol) else { return Match::No };
         // Since 1.20 a port name of an egress rule has no range.
-        let last = named.end.filter(|end| !by_peer && *end > first).unwrap_or(first);
-        (first <= port && port <= last).into()
+        let last = named.end.filter(|_| !by_peer).map_or(first, |end| end.max(first));
+        (first..=last).contains(&port).into()
     }
 }
 
@@ -215,7 +218,8 @@ impl ProtocolSet {
     const ALL: Self = Self(u16::MAX);
 
     fn of(protocols: Protocols) -> Self {
-        Self(protocols.list().iter().fold(0, |bits, p| bits | Self::bit(*p)))
+        // The list names each of them once.
+        Self(protocols.list().iter().map(|p| Self::bit(*p)).sum())
     }
 
     fn bit(protocol: IpProtocol) -> u16 {
@@ -245,6 +249,7 @@ impl ProtocolSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::spec::{Listener, TlsContext};
 
     fn rule(protocols: Protocols, port: PortSpec) -> L4 {
         L4::Ports(vec![PortRule { ports: vec![PortMatch { protocols, port }], ..PortRule::default() }])
@@ -313,5 +318,19 @@ mod tests {
         let sni = with(PortRule { server_names: vec!["a.b".into()], ..PortRule::default() });
         assert!(sni.sni && sni.redirects(Traffic::udp(443)));
         assert!(!with(PortRule::default()).redirects(Traffic::tcp(80)));
+        let tls = || Some(TlsContext::default());
+        let (config, name) = ("x".into(), "one".into());
+        let every_protocol = [
+            PortRule {
+                listener: Some(Listener { kind: None, config, name, priority: 0 }),
+                ..PortRule::default()
+            },
+            PortRule { terminating_tls: tls(), ..PortRule::default() },
+            PortRule { originating_tls: tls(), ..PortRule::default() },
+            PortRule { l7: L7::Dns(Vec::new()), ..PortRule::default() },
+        ];
+        for rule in every_protocol {
+            assert!(with(rule.clone()).redirects(Traffic::udp(53)), "{rule:?}");
+        }
     }
 }

@@ -12,6 +12,7 @@
 mod conflict;
 mod decision;
 mod fqdn;
+mod index;
 mod l4;
 mod options;
 mod party;
@@ -20,8 +21,9 @@ mod prepared;
 pub mod question;
 mod selector;
 mod set;
+mod side;
 
-pub use decision::{Allowance, Decision, Field, RuleRef};
+pub use decision::{Allowance, Decision, Field, Origins, RuleRef, RuleRefs};
 pub use l4::Traffic;
 pub use options::{AllowLocalhost, EnablePolicy, EngineOptions, NamedPort};
 pub use party::Party;

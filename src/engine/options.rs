@@ -21,8 +21,6 @@ pub struct EngineOptions {
     pub ipv4: bool,
     /// `enable-ipv6`.
     pub ipv6: bool,
-    /// `enable-node-selector-labels`: whether identities of nodes carry the labels of their Node.
-    pub node_selector_labels: bool,
     /// The named container ports of all pods that the agent knows: up to 1.19 an egress rule looks its
     /// port names up here. `None` = not known.
     pub named_ports: Option<Vec<NamedPort>>,
@@ -81,7 +79,6 @@ impl EngineOptions {
             host_firewall: false,
             ipv4: true,
             ipv6: false,
-            node_selector_labels: false,
             named_ports: None,
         }
     }
@@ -106,6 +103,17 @@ impl NamedPort {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peers_are_of_the_local_cluster_since_1_19() {
+        let check = |version, expected| {
+            let options = EngineOptions { cluster: "c1".into(), ..EngineOptions::of(version) };
+            assert_eq!(options.default_cluster(), expected, "{version}");
+        };
+        check(Version::V1_18, None);
+        check(Version::V1_19, Some("c1"));
+        check(Version::V1_20, Some("c1"));
+    }
 
     #[test]
     fn a_name_with_two_numbers_stands_for_none() {

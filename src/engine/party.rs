@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::NamedPort;
-use crate::flow::{Endpoint, Identity, Label, LabelSource, Reserved};
+use crate::flow::{Identity, Label, LabelSource, Reserved};
 use crate::policy::spec::{CLUSTER_LABEL, NAMESPACE_LABEL};
 
 /// Either end of a connection: an identity, and what is known of the very endpoint behind it.
@@ -100,20 +100,6 @@ impl Party {
         Self::build(number, labels, missing)
     }
 
-    /// From one end of a flow, with its address and the names it is known by.
-    pub fn from_endpoint<'a>(
-        endpoint: &Endpoint,
-        cluster: &str,
-        address: Option<IpAddr>,
-        names: impl IntoIterator<Item = &'a str>,
-    ) -> Self {
-        Self {
-            address,
-            names: names.into_iter().map(super::fqdn::normal).collect(),
-            ..Self::from_identity(endpoint.number, &endpoint.identity, cluster)
-        }
-    }
-
     fn build(number: u32, labels: impl IntoIterator<Item = Label>, missing: Missing) -> Self {
         let mut kept: Vec<PartyLabel> = Vec::new();
         for label in labels {
@@ -142,8 +128,7 @@ impl Party {
 
     /// Whether it is outside of the cluster, as its labels say.
     pub fn is_world(&self) -> bool {
-        self.marks.reserved & (bit(Reserved::World) | bit(Reserved::WorldIpv4) | bit(Reserved::WorldIpv6))
-            != 0
+        [Reserved::World, Reserved::WorldIpv4, Reserved::WorldIpv6].into_iter().any(|word| self.is(word))
     }
 
     /// Whether it is the local host.
@@ -153,7 +138,8 @@ impl Party {
 
     /// Whether it can be a local endpoint of an agent in this cluster; all others have no policy here.
     pub fn is_endpoint(&self, cluster: &str) -> bool {
-        let others = !(bit(Reserved::Health) | bit(Reserved::Ingress) | bit(Reserved::Init));
+        let endpoints = [Reserved::Health, Reserved::Ingress, Reserved::Init].map(bit);
+        let others = !endpoints.into_iter().sum::<u16>();
         self.is_host()
             || (self.marks.reserved & others == 0
                 && !self.marks.has_address_label
@@ -169,6 +155,11 @@ impl Party {
     /// counts.
     pub(super) fn needs_host_firewall(&self) -> bool {
         self.marks.any_host || self.is_host()
+    }
+
+    /// Whether it may have labels of any key beside those that are known.
+    pub(super) fn may_have_more(&self) -> bool {
+        self.missing == Missing::OfNode
     }
 
     pub(super) fn labels(&self) -> &[PartyLabel] {
@@ -273,6 +264,7 @@ fn reserved_word(reserved: Reserved) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Endpoint;
 
     fn check(party: &Party, source: &str, key: &str, expected: Lookup<'_>) {
         let unstable = Label::parse(&format!("k8s:{key}")).is_unstable();
@@ -306,6 +298,51 @@ mod tests {
         check(&host, "reserved", "remote-node", Lookup::Absent);
         let api = Endpoint::new(7, "", "", "", []);
         assert!(Party::from_identity(7, &api.identity, "default").is(Reserved::KubeApiserver));
+    }
+
+    /// Hubble tells the labels of a Node only where its identity has them.
+    #[test]
+    fn labels_of_nodes() {
+        let seen = |labels: &[&str]| {
+            let node = Endpoint::new(6, "", "", "", labels.iter().copied());
+            Party::from_identity(6, &node.identity, "default")
+        };
+        for bare in
+            [&["reserved:remote-node"][..], &["reserved:host"], &["reserved:host", "reserved:kube-apiserver"]]
+        {
+            let node = seen(bare);
+            assert!(node.may_have_more());
+            check(&node, "any", "zone", Lookup::Unknown);
+            check(&node, "node", "zone", Lookup::Unknown);
+            check(&node, "k8s", CLUSTER_LABEL, Lookup::Absent);
+            check(&node, "reserved", "ingress", Lookup::Absent);
+        }
+        for known in [&["reserved:remote-node", "node:zone=a"][..], &["reserved:host", "k8s:zone=a"]] {
+            let node = seen(known);
+            assert!(!node.may_have_more());
+            check(&node, "any", "zone", Lookup::Found("a"));
+            check(&node, "any", "rack", Lookup::Absent);
+        }
+        assert!(!seen(&["reserved:world"]).may_have_more() && !seen(&["k8s:app=a"]).may_have_more());
+    }
+
+    #[test]
+    fn who_is_the_host_and_who_the_world() {
+        let check = |number, label: &str, host: bool, world: bool| {
+            let party = Party::new(number, [label]);
+            assert_eq!((party.is_host(), party.is_world()), (host, world), "{number} {label}");
+        };
+        check(1, "reserved:host", true, false);
+        check(1, "reserved:kube-apiserver", true, false);
+        check(0, "reserved:host", true, false);
+        // The host of another node, as seen there.
+        check(6, "reserved:host", false, false);
+        check(0, "reserved:remote-node", false, false);
+        check(2, "reserved:world", false, true);
+        check(9, "reserved:world-ipv4", false, true);
+        check(10, "reserved:world-ipv6", false, true);
+        check(1001, "k8s:world", false, false);
+        assert!(Party::new(1, ["reserved:kube-apiserver"]).needs_host_firewall());
     }
 
     #[test]

@@ -108,6 +108,15 @@ impl PeerTest {
         }]
     }
 
+    /// Labels that everybody has whom this means: see [`Selector::needs`].
+    pub(super) fn needs(&self) -> impl Iterator<Item = (&str, &[Box<str>])> {
+        let selector = match self {
+            Self::Endpoints(selector) | Self::Nodes(selector) => Some(selector),
+            _ => None,
+        };
+        selector.into_iter().flat_map(Selector::needs)
+    }
+
     pub(super) fn matches(&self, party: &Party, world: World<'_>) -> Match {
         let by_label =
             |field| if party.is_host() || party.is(Reserved::RemoteNode) { field } else { Field::Labels };
@@ -237,6 +246,7 @@ fn in_group(group: &GroupTest, party: &Party) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::spec::{EndpointPeer, LabelSelector, NamespaceAddition};
 
     fn check(test: &PeerTest, options: &EngineOptions, party: &Party, expected: Match) {
         let world = World { options, direction: Direction::Egress };
@@ -281,6 +291,89 @@ mod tests {
         check(&cidr("0.0.0.0/0", &[]), &dual, &world("reserved:world-ipv6"), Match::No);
         check(&cidr("::/0", &[]), &dual, &world("reserved:world-ipv6"), Match::Yes);
         check(&cidr("0.0.0.0/0", &[]), &single, &world("reserved:host"), Match::No);
+    }
+
+    #[test]
+    fn zero_prefixes_where_only_ipv6_is_on() {
+        let options = EngineOptions { ipv4: false, ipv6: true, ..EngineOptions::default() };
+        check(&cidr("::/0", &[]), &options, &Party::new(2, ["reserved:world"]), Match::Yes);
+        check(&cidr("0.0.0.0/0", &[]), &options, &Party::new(2, ["reserved:world"]), Match::No);
+    }
+
+    #[test]
+    fn entities_of_one_label() {
+        let check = |entity: Entity, version: Version, label: &str, expected: bool| {
+            let options = EngineOptions::of(version);
+            let world = World { options: &options, direction: Direction::Ingress };
+            let party = Party::new(1001, [label]);
+            let tests = PeerTest::of(&PeerSpec::Entity(entity), &options, Direction::Ingress, 0);
+            let any = tests.iter().any(|test| test.matches(&party, world) == Match::Yes);
+            assert_eq!(any, expected, "{entity:?} {version} {label}");
+        };
+        let v1_19 = Version::V1_19;
+        check(Entity::None, v1_19, "reserved:none", true);
+        check(Entity::None, v1_19, "k8s:none", false);
+        check(Entity::None, v1_19, "reserved:host", false);
+        check(Entity::WorldIpv4, v1_19, "reserved:world-ipv4", true);
+        check(Entity::WorldIpv4, v1_19, "reserved:world-ipv6", false);
+        check(Entity::World, v1_19, "reserved:world-ipv6", true);
+        let elsewhere = "k8s:io.cilium.k8s.policy.cluster=c2";
+        check(Entity::Cluster, v1_19, elsewhere, false);
+        check(Entity::Cluster, v1_19, "k8s:io.cilium.k8s.policy.cluster=default", true);
+        check(Entity::ClusterMesh, Version::V1_20, elsewhere, true);
+        check(Entity::ClusterMesh, Version::V1_20, "reserved:host", true);
+        check(Entity::ClusterMesh, Version::V1_20, "reserved:world", false);
+        check(Entity::ClusterMesh, v1_19, elsewhere, false);
+    }
+
+    /// Since 1.19 a selector of one reserved label is the entity's own selector.
+    #[test]
+    fn a_reserved_label_alone_is_an_entity() {
+        let check = |key: &str, value: &str, version, expected: Option<Reserved>| {
+            let (source, key) = key.split_once(':').unwrap();
+            let requirement = Requirement::equals(LabelKey::new(source, key), value);
+            let peer = EndpointPeer {
+                selector: LabelSelector { requirements: vec![requirement] },
+                namespace: NamespaceAddition::Nothing,
+                local_cluster: false,
+            };
+            let options = EngineOptions::of(version);
+            let tests = PeerTest::of(&PeerSpec::Endpoints(peer), &options, Direction::Ingress, 0);
+            let entity = match tests.as_slice() {
+                [PeerTest::Reserved(reserved)] => Some(*reserved),
+                _ => None,
+            };
+            assert_eq!(entity, expected, "{source}:{key}={value} {version}");
+        };
+        check("reserved:host", "", Version::V1_19, Some(Reserved::Host));
+        check("reserved:host", "", Version::V1_18, None);
+        check("reserved:host", "x", Version::V1_19, None);
+        check("k8s:host", "", Version::V1_19, None);
+        check("reserved:no-such-word", "", Version::V1_19, None);
+    }
+
+    /// What cannot be checked is named by the member that asks for it.
+    #[test]
+    fn labels_that_a_node_may_have() {
+        let selector = Selector::new(&[Requirement::exists(LabelKey::new("any", "zone"))]);
+        let check = |labels: &[&str], direction, expected: [Match; 2]| {
+            let node = crate::flow::Endpoint::new(0, "", "", "", labels.iter().copied());
+            let party = Party::from_identity(0, &node.identity, "default");
+            let options = EngineOptions::default();
+            let world = World { options: &options, direction };
+            let tests = [PeerTest::Endpoints(selector.clone()), PeerTest::Nodes(selector.clone())];
+            assert_eq!(tests.map(|test| test.matches(&party, world)), expected, "{labels:?}");
+        };
+        for node in ["reserved:host", "reserved:remote-node"] {
+            let [ingress, egress] = [
+                [Field::FromEndpoints, Field::FromNodes].map(Match::Unknown),
+                [Field::ToEndpoints, Field::ToNodes].map(Match::Unknown),
+            ];
+            check(&[node], Direction::Ingress, ingress);
+            check(&[node], Direction::Egress, egress);
+        }
+        check(&["k8s:zone=a"], Direction::Ingress, [Match::Yes, Match::Yes]);
+        check(&["k8s:app=a"], Direction::Ingress, [Match::No, Match::No]);
     }
 
     #[test]

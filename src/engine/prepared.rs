@@ -1,12 +1,15 @@
 //! What is enforced on one subject, and the decision itself.
 
+use std::sync::Arc;
+
 use super::AllowLocalhost;
-use super::decision::{Allowance, Decision, Field, RuleRef};
+use super::decision::{Allowance, Decision, Field, Origins, RuleRef, RuleRefs};
 use super::l4::{Names, Traffic};
 use super::party::Party;
-use super::peer::{PeerTest, World};
-use super::selector::{Match, Selector};
-use super::set::Engine;
+use super::peer::World;
+use super::selector::Match;
+use super::set::{Engine, Entry};
+use super::side::{Reached, Side};
 use crate::flow::{Direction, Reserved};
 use crate::policy::spec::Version;
 
@@ -15,29 +18,9 @@ use crate::policy::spec::Version;
 pub struct Prepared<'e> {
     engine: &'e Engine,
     party: Party,
-    ingress: Side,
-    egress: Side,
+    ingress: Arc<Side>,
+    egress: Arc<Side>,
     conflict: Option<RuleRef<'e>>,
-}
-
-/// One direction of it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Side {
-    /// Numbers in the rules of this direction, and whether their spec selects the subject at all.
-    pub(super) entries: Vec<(usize, Match)>,
-    /// The specs that put the subject into default deny.
-    pub(super) default_deny: Vec<usize>,
-    /// There are specs with rules that do not.
-    pub(super) has_others: bool,
-    /// Specs that may select the subject, whether they would put it into default deny, and what it
-    /// depends on.
-    pub(super) open: Vec<(usize, bool, Field)>,
-    /// In default deny without any spec.
-    pub(super) forced: bool,
-    /// `fromRequires` / `toRequires` of all allow rules (up to 1.18).
-    pub(super) requires: Selector,
-    /// The same of all deny rules.
-    pub(super) requires_deny: Selector,
 }
 
 /// A peer of a prepared subject, with the rules that reach it.
@@ -49,17 +32,7 @@ pub struct Peer<'p> {
     egress: Vec<Reached>,
 }
 
-/// An entry whose peers mean the peer, or may.
-#[derive(Debug, Clone, Copy)]
-struct Reached {
-    entry: usize,
-    /// Whether its spec selects the subject.
-    selected: Match,
-    /// Whether its peers mean the peer.
-    how: Match,
-}
-
-/// What matched.
+/// The groups that matched, in their order.
 #[derive(Default)]
 struct Hits {
     deny: Vec<usize>,
@@ -78,7 +51,7 @@ impl<'e> Prepared<'e> {
     pub(super) fn new(
         engine: &'e Engine,
         party: Party,
-        [ingress, egress]: [Side; 2],
+        [ingress, egress]: [Arc<Side>; 2],
         conflict: Option<RuleRef<'e>>,
     ) -> Self {
         Self { engine, party, ingress, egress, conflict }
@@ -97,85 +70,46 @@ impl<'e> Prepared<'e> {
 
     /// Decides about the first packet of a connection, whose peer is the other end.
     pub fn decide(&self, peer: &Party, direction: Direction, traffic: Traffic) -> Decision<'e> {
-        let side = self.side(direction);
-        let hits = if self.conflict.is_some() {
-            Hits::default()
-        } else {
-            let reached = side.entries.iter().filter_map(|(number, selected)| {
-                let how = self.reaches(side, direction, *number, peer, &mut None);
-                (how != Match::No).then_some(Reached { entry: *number, selected: *selected, how })
-            });
-            self.hits(direction, peer, traffic, reached)
+        let hits = match self.conflict {
+            Some(_) => Hits::default(),
+            None => self.hits(direction, peer, traffic, &self.reached(direction, peer)),
         };
         self.conclude(direction, peer, hits)
     }
 
     /// Prepares one peer for many questions.
     pub fn peer(&self, party: &Party) -> Peer<'_> {
-        let reached = |direction: Direction| {
-            let side = self.side(direction);
-            let mut known = Some(vec![None; self.engine.rules(direction).tests.len()]);
-            let reach = |(number, selected): &(usize, Match)| {
-                let how = self.reaches(side, direction, *number, party, &mut known);
-                (how != Match::No).then_some(Reached { entry: *number, selected: *selected, how })
-            };
-            side.entries.iter().filter_map(reach).collect()
-        };
+        let reached = |direction| self.reached(direction, party);
         let (ingress, egress) = (reached(Direction::Ingress), reached(Direction::Egress));
         Peer { subject: self, party: party.clone(), ingress, egress }
     }
 
-    pub(super) fn side(&self, direction: Direction) -> &Side {
+    fn side(&self, direction: Direction) -> &Arc<Side> {
         match direction {
             Direction::Ingress => &self.ingress,
             Direction::Egress => &self.egress,
         }
     }
 
-    /// Whether an entry's peers mean this party. `known` remembers what each test said.
-    fn reaches(
-        &self,
-        side: &Side,
-        direction: Direction,
-        number: usize,
-        party: &Party,
-        known: &mut Option<Vec<Option<Match>>>,
-    ) -> Match {
-        let rules = self.engine.rules(direction);
-        let entry = &rules.entries[number];
-        let requires = if entry.deny { &side.requires_deny } else { &side.requires };
+    fn reached(&self, direction: Direction, party: &Party) -> Vec<Reached> {
         let world = World { options: &self.engine.options, direction };
-        let mut any = Match::No;
-        for number in &entry.peers.0 {
-            let test = &rules.tests[*number];
-            let mut says = match known.as_mut().map(|k| &mut k[*number]) {
-                Some(Some(before)) => *before,
-                Some(slot) => *slot.insert(test.matches(party, world)),
-                None => test.matches(party, world),
-            };
-            if matches!(test, PeerTest::Endpoints(_)) && !requires.is_wildcard() {
-                says = says.and(|| requires.matches(party, Field::Labels));
-            }
-            any = any.or(|| says);
-            if any == Match::Yes {
-                break;
-            }
-        }
-        any
+        self.side(direction).reached(self.engine.rules(direction), party, world)
     }
 
-    fn hits(
-        &self,
-        direction: Direction,
-        peer: &Party,
-        traffic: Traffic,
-        reached: impl Iterator<Item = Reached>,
-    ) -> Hits {
-        let rules = self.engine.rules(direction);
+    /// The entry that stands for a group.
+    fn entry(&self, direction: Direction, group: usize) -> &'e Entry {
+        &self.engine.rules(direction).entries[self.side(direction).groups[group].first]
+    }
+
+    fn hits(&self, direction: Direction, peer: &Party, traffic: Traffic, reached: &[Reached]) -> Hits {
+        let side = self.side(direction);
         let names = Names { options: &self.engine.options, direction, subject: &self.party, peer };
         let mut hits = Hits::default();
-        for Reached { entry: number, selected, how } in reached {
-            let entry = &rules.entries[number];
+        for Reached { group: number, how } in reached.iter().copied() {
+            if side.excludes(number, traffic) {
+                continue;
+            }
+            let (entry, selected) = (self.entry(direction, number), side.groups[number].selected);
             let how = entry.filter.matches(traffic, names).and(|| how);
             let redirect = entry.filter.redirects(traffic);
             if selected != Match::Yes && how == Match::Yes && !entry.deny {
@@ -201,15 +135,13 @@ impl<'e> Prepared<'e> {
 
     /// From what matched to the decision. What cannot be checked counts only where it could change it.
     fn conclude(&self, direction: Direction, peer: &Party, hits: Hits) -> Decision<'e> {
-        let side = self.side(direction);
-        let rules = self.engine.rules(direction);
-        let refer = |number: usize| self.engine.rule_ref(direction, &rules.entries[number]);
-        let open = |(field, number)| Decision::CouldNotCheck { field, rule: Some(refer(number)) };
+        let refer = |group: usize| self.engine.rule_ref(direction, self.entry(direction, group));
+        let open = |(field, group)| Decision::CouldNotCheck { field, rule: Some(refer(group)) };
         if let Some(rule) = self.conflict {
             return Decision::CouldNotCheck { field: Field::Conflict, rule: Some(rule) };
         }
         if !hits.deny.is_empty() {
-            return Decision::Denied { rules: self.refs(direction, &hits.deny, &[]) };
+            return Decision::Denied { rules: self.refs(direction, hits.deny, Vec::new()) };
         }
         if let Some(deny) = hits.open_deny {
             return open(deny);
@@ -222,10 +154,10 @@ impl<'e> Prepared<'e> {
             if let Some(unlifted) = self.narrowed(direction, peer, &hits) {
                 return open(unlifted);
             }
-            let rules = self.refs(direction, &hits.redirect, &hits.allow);
+            let rules = self.refs(direction, hits.redirect, hits.allow);
             return Decision::Allowed { by: Allowance::Rule, redirect, rules };
         }
-        let otherwise = self.unmatched(side, direction, peer, &hits.own);
+        let otherwise = self.unmatched(direction, peer, &hits.own);
         match hits.open_redirect.or(hits.open_allow) {
             Some(other) if hits.open_redirect.is_some() || !otherwise.is_allowed() => open(other),
             _ => otherwise,
@@ -233,22 +165,23 @@ impl<'e> Prepared<'e> {
     }
 
     /// What holds when no rule matches. `own`: see [`Hits::own`].
-    fn unmatched(&self, side: &Side, direction: Direction, peer: &Party, own: &[usize]) -> Decision<'e> {
+    fn unmatched(&self, direction: Direction, peer: &Party, own: &[usize]) -> Decision<'e> {
+        let side = self.side(direction);
         let options = &self.engine.options;
         let selected = side.has_others || !side.default_deny.is_empty();
-        let denying = side.forced || !side.default_deny.is_empty();
         let maybe_denying =
             side.open.iter().find(|(spec, default_deny, _)| *default_deny && !own.contains(spec));
         let host = match options.version {
             Version::V1_20 => peer.is(Reserved::Host) && selected,
-            _ => peer.number == 1 || peer.is_host(),
+            _ => peer.is_host(),
         };
         let localhost = host
             && direction == Direction::Ingress
             && options.allow_localhost == AllowLocalhost::Always
             && !self.party.is_host();
-        let allowed = |by| Decision::Allowed { by, redirect: false, rules: Vec::new() };
-        if !denying {
+        let rules = || self.refs(direction, Vec::new(), Vec::new());
+        let allowed = |by| Decision::Allowed { by, redirect: false, rules: rules() };
+        if !self.is_default_deny(direction) {
             return match maybe_denying {
                 Some((_, _, field)) if !localhost => Decision::CouldNotCheck { field: *field, rule: None },
                 _ if selected => allowed(Allowance::NoDefaultDeny),
@@ -258,8 +191,7 @@ impl<'e> Prepared<'e> {
         if localhost {
             return allowed(Allowance::Localhost);
         }
-        let because = side.default_deny.iter().map(|spec| &self.engine.spec(*spec).origin).collect();
-        Decision::DefaultDeny { because }
+        Decision::DefaultDeny { because: Origins::new(self.engine, Arc::clone(side)) }
     }
 
     /// What narrows a matching rule beyond layer 4, if no other rule lifts it.
@@ -269,35 +201,23 @@ impl<'e> Prepared<'e> {
     /// and port are joined, and then ask for the name, all of them.
     fn narrowed(&self, direction: Direction, peer: &Party, hits: &Hits) -> Option<(Field, usize)> {
         let rules = self.engine.rules(direction);
-        let entry = |number: usize| &rules.entries[number];
+        let entry = |group: usize| self.entry(direction, group);
         let all = || hits.redirect.iter().chain(&hits.allow).copied();
-        if let Some(number) = all().find(|n| entry(*n).authentication) {
-            return Some((Field::Authentication, number));
+        if let Some(group) = all().find(|n| entry(*n).authentication) {
+            return Some((Field::Authentication, group));
         }
         let asking = all().find(|n| entry(*n).filter.sni)?;
         let world = World { options: &self.engine.options, direction };
-        let by = |number: usize| {
-            entry(number).peers.0.iter().filter(move |t| rules.tests[**t].matches(peer, world) == Match::Yes)
+        let by = |group: usize| {
+            entry(group).peers.0.iter().filter(move |t| rules.tests[**t].matches(peer, world) == Match::Yes)
         };
         let asked: Vec<&usize> = all().filter(|n| entry(*n).filter.sni).flat_map(by).collect();
         let lifted = all().filter(|n| !entry(*n).filter.sni).flat_map(by).any(|test| !asked.contains(&test));
         if lifted { None } else { Some((Field::ServerNames, asking)) }
     }
 
-    /// The rules of some entries, each once. Both lists are in the order of the rules.
-    fn refs(&self, direction: Direction, first: &[usize], then: &[usize]) -> Vec<RuleRef<'e>> {
-        let entries = &self.engine.rules(direction).entries;
-        let refer = |number: &usize| self.engine.rule_ref(direction, &entries[*number]);
-        let mut all: Vec<RuleRef<'e>> = Vec::with_capacity(first.len() + then.len());
-        all.extend(first.iter().map(refer));
-        all.dedup();
-        let redirecting = all.len();
-        for rule in then.iter().map(refer) {
-            if all.last() != Some(&rule) && !all[..redirecting].contains(&rule) {
-                all.push(rule);
-            }
-        }
-        all
+    fn refs(&self, direction: Direction, first: Vec<usize>, then: Vec<usize>) -> RuleRefs<'e> {
+        RuleRefs::new(self.engine, direction, Arc::clone(self.side(direction)), first, then)
     }
 }
 
@@ -310,7 +230,7 @@ impl<'p> Peer<'p> {
             Direction::Ingress => &self.ingress,
             Direction::Egress => &self.egress,
         };
-        let hits = self.subject.hits(direction, &self.party, traffic, reached.iter().copied());
+        let hits = self.subject.hits(direction, &self.party, traffic, reached);
         self.subject.conclude(direction, &self.party, hits)
     }
 }
@@ -318,7 +238,7 @@ impl<'p> Peer<'p> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::EngineOptions;
+    use crate::engine::{EnablePolicy, EngineOptions};
     use crate::policy::read_documents;
     use crate::policy::spec::{Options, sanitise};
 
@@ -347,10 +267,14 @@ spec:
   ingress: [{icmps: [{fields: [{type: 8}]}]}]
 ";
 
-    fn engine() -> Engine {
-        let documents = read_documents(POLICIES).unwrap();
+    fn of_text(text: &str, options: EngineOptions) -> Engine {
+        let documents = read_documents(text).unwrap();
         let specs = documents.iter().flat_map(|d| sanitise(d, &Options::default()).unwrap());
-        Engine::new(specs.collect(), EngineOptions::default())
+        Engine::new(specs.collect(), options)
+    }
+
+    fn engine() -> Engine {
+        of_text(POLICIES, EngineOptions::default())
     }
 
     fn pod(app: &str) -> Party {
@@ -359,8 +283,8 @@ spec:
         Party::new(1001, labels.into_iter().chain([&*app]))
     }
 
-    fn paths(rules: &[RuleRef<'_>]) -> Vec<String> {
-        rules.iter().map(ToString::to_string).collect()
+    fn paths(rules: &RuleRefs<'_>) -> Vec<String> {
+        rules.list().iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -392,6 +316,102 @@ spec:
     }
 
     #[test]
+    fn only_rules_that_match_are_named() {
+        let engine = engine();
+        let web = engine.subject(&pod("web"));
+        let named = |traffic| match web.decide(&pod("client"), Direction::Ingress, traffic) {
+            Decision::Allowed { by: Allowance::Rule, redirect, rules } => {
+                assert_eq!(rules.first(), rules.list().first().copied());
+                (
+                    redirect,
+                    paths(&rules).iter().map(|rule| rule.rsplit_once('.').unwrap().1.to_owned()).collect(),
+                )
+            }
+            other => panic!("{other:?}"),
+        };
+        let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        assert_eq!(named(Traffic::tcp(85)), (false, names(&["ingress[0]", "ingress[1]"])));
+        assert_eq!(named(Traffic::tcp(91)), (false, names(&["ingress[0]"])));
+        let ping = Traffic::Icmp { family: crate::flow::IcmpFamily::V4, kind: 8 };
+        assert_eq!(named(ping), (false, names(&["ingress[0]", "ingress[0]"])));
+        let nothing = engine.subject(&pod("other")).decide(&pod("x"), Direction::Ingress, Traffic::tcp(1));
+        let Decision::Allowed { by: Allowance::NoDefaultDeny, rules, .. } = nothing else {
+            panic!("allowed")
+        };
+        assert_eq!((rules.first(), rules.list()), (None, Vec::new()));
+        assert_eq!(engine.specs().len(), 2);
+    }
+
+    /// Several items of one member, several labels of one peer: the rule is one.
+    #[test]
+    fn a_rule_that_means_a_peer_twice_is_named_once() {
+        let text =
+            POLICIES.replace("{app: client}", "{}").replace("[world]", "[remote-node, kube-apiserver]");
+        let engine = of_text(&text, EngineOptions::default());
+        let api = Party::new(7, ["reserved:kube-apiserver", "reserved:remote-node"]);
+        let web = engine.subject(&pod("web"));
+        let Decision::Denied { rules } = web.decide(&api, Direction::Ingress, Traffic::tcp(80)) else {
+            panic!("denied")
+        };
+        assert_eq!(rules.list().len(), 1);
+    }
+
+    /// `fromRequires` (up to 1.18) adds to the endpoint selectors of all allow rules of a subject, or of all
+    /// deny rules, and to nothing else.
+    #[test]
+    fn what_is_required_of_peers() {
+        let text = "
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  endpointSelector: {}
+  ingress:
+  - fromEndpoints: [{matchLabels: {app: client}}]
+  - fromEntities: [health]
+  - fromRequires: [{matchLabels: {tier: front}}]
+  ingressDeny:
+  - fromEndpoints: [{matchLabels: {app: bad}}]
+";
+        let options = Options::of(Version::V1_18);
+        let specs = sanitise(&read_documents(text).unwrap()[0], &options).unwrap();
+        let engine = Engine::new(specs, EngineOptions::of(Version::V1_18));
+        let web = engine.subject(&pod("web"));
+        let check = |labels: &[&str], allowed: bool, denied: bool| {
+            let namespace = "k8s:io.kubernetes.pod.namespace=shop";
+            let peer = Party::new(1002, labels.iter().copied().chain([namespace]));
+            let decision = web.decide(&peer, Direction::Ingress, Traffic::tcp(80));
+            let got = (decision.is_allowed(), matches!(decision, Decision::Denied { .. }));
+            assert_eq!(got, (allowed, denied), "{labels:?} {decision:?}");
+        };
+        check(&["k8s:app=client"], false, false);
+        check(&["k8s:app=client", "k8s:tier=front"], true, false);
+        check(&["k8s:tier=front"], false, false);
+        check(&["reserved:health"], true, false);
+        check(&["k8s:app=bad"], false, true);
+    }
+
+    #[test]
+    fn where_nothing_is_enforced() {
+        let check = |options: EngineOptions, subject: &Party, expected: bool| {
+            let engine = of_text(POLICIES, options);
+            let decision =
+                engine.subject(subject).decide(&pod("x"), Direction::Egress, Traffic::tcp(80)).is_allowed();
+            assert_eq!(decision, expected, "{subject:?}");
+        };
+        let mode = |mode| EngineOptions { mode, ..EngineOptions::default() };
+        check(mode(EnablePolicy::Always), &pod("web"), false);
+        check(mode(EnablePolicy::Always), &Party::new(2, ["reserved:world"]), true);
+        check(mode(EnablePolicy::Default), &pod("web"), true);
+        check(mode(EnablePolicy::Never), &Party::new(5, ["reserved:init"]), true);
+        check(mode(EnablePolicy::Default), &Party::new(5, ["reserved:init"]), false);
+        check(mode(EnablePolicy::Always), &Party::new(1, ["reserved:host"]), true);
+        let firewall = EngineOptions { host_firewall: true, ..mode(EnablePolicy::Always) };
+        check(firewall.clone(), &Party::new(1, ["reserved:host"]), false);
+        assert_eq!(of_text(POLICIES, firewall.clone()).options(), &firewall);
+    }
+
+    #[test]
     fn a_prepared_peer_decides_the_same() {
         let engine = engine();
         let web = engine.subject(&pod("web"));
@@ -404,6 +424,88 @@ spec:
                 }
             }
         }
+    }
+
+    #[test]
+    fn decisions_differ_by_what_is_behind_them() {
+        let engine = engine();
+        let ask = |subject: &str, peer: &str, port| {
+            engine.subject(&pod(subject)).decide(&pod(peer), Direction::Ingress, Traffic::tcp(port))
+        };
+        assert_eq!(ask("web", "client", 85), ask("web", "client", 90));
+        assert_ne!(ask("web", "client", 85), ask("web", "client", 91));
+        assert_eq!(ask("web", "x", 85), ask("web", "y", 1));
+        let always = EngineOptions { mode: EnablePolicy::Always, ..EngineOptions::default() };
+        let always = of_text(POLICIES, always);
+        let forced = always.subject(&pod("none")).decide(&pod("x"), Direction::Ingress, Traffic::tcp(1));
+        assert!(!forced.is_allowed() && forced != ask("web", "x", 1), "{forced:?}");
+        for (decision, name) in [(ask("web", "client", 85), "Path"), (ask("web", "x", 85), "Origin")] {
+            assert!(format!("{decision:?}").contains(name), "{decision:?}");
+        }
+    }
+
+    /// Two policies of namespace shop, the second one for a job that the flow does not tell. The subject
+    /// may be it or not.
+    #[track_caller]
+    fn check_uncertain(certain: &str, uncertain: &str, peer: &Party, expected: &str) {
+        let policy = |(name, job, spec): (&str, &str, &str)| {
+            format!(
+                "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
+                 spec:\n  endpointSelector: {{matchLabels: {{{job}}}}}\n  {spec}\n---\n"
+            )
+        };
+        let policies = [("a", "app: web", certain), ("b", "job-name: x", uncertain)];
+        let text: String = policies.into_iter().filter(|p| !p.2.is_empty()).map(policy).collect();
+        let engine = of_text(&text, EngineOptions::default());
+        let flow = crate::flow::Endpoint::new(1001, "shop", "p", "", ["k8s:app=web"]);
+        let subject = engine.subject(&Party::from_identity(1001, &flow.identity, "default"));
+        let got = match subject.decide(peer, Direction::Ingress, Traffic::tcp(80)) {
+            Decision::Allowed { by, redirect, .. } => {
+                format!("{by:?}{}", if redirect { " redirect" } else { "" })
+            }
+            Decision::Denied { .. } => "Denied".to_owned(),
+            Decision::DefaultDeny { .. } => "DefaultDeny".to_owned(),
+            Decision::Unselected => "Unselected".to_owned(),
+            Decision::CouldNotCheck { field, rule } => match rule {
+                Some(rule) => format!("{field} {}", rule.origin.name),
+                None => field.to_string(),
+            },
+        };
+        assert_eq!(got, expected, "{text}");
+    }
+
+    #[test]
+    fn a_policy_that_may_select_counts_where_it_could_change_the_verdict() {
+        let client = "fromEndpoints: [{matchLabels: {app: client}}]";
+        let port = "toPorts: [{ports: [{port: '80', protocol: TCP}]";
+        let (allow, deny) = (format!("ingress: [{{{client}}}]"), format!("ingressDeny: [{{{client}}}]"));
+        let http = format!("ingress: [{{{client}, {port}, rules: {{http: [{{}}]}}}}]}}]");
+        let other = "ingress: [{fromEntities: [health]}]";
+        let open = |rules: &str| format!("enableDefaultDeny: {{ingress: false}}\n  {rules}");
+        let (peer, host) = (pod("client"), Party::new(1, ["reserved:host"]));
+        let check =
+            |certain: &str, uncertain: &str, expected| check_uncertain(certain, uncertain, &peer, expected);
+        check(&allow, &deny, "labels b");
+        check(&deny, &deny, "Denied");
+        check(&deny, &allow, "Denied");
+        check(&allow, &http, "labels b");
+        check(&http, &allow, "Rule redirect");
+        check(&http, &http, "Rule redirect");
+        check(&allow, other, "Rule");
+        check(other, &allow, "labels b");
+        check(other, other, "DefaultDeny");
+        check(other, &http, "labels b");
+        check(&open(other), &allow, "NoDefaultDeny");
+        check(&open(other), &http, "labels b");
+        check(&open(other), other, "labels");
+        check(&open(other), &open(other), "NoDefaultDeny");
+        check("", &allow, "Unselected");
+        check("", other, "labels");
+        check("", &open(other), "Unselected");
+        check("", &deny, "labels b");
+        check_uncertain("", other, &host, "Unselected");
+        check_uncertain(&open(other), other, &host, "NoDefaultDeny");
+        check_uncertain(other, &allow, &host, "Localhost");
     }
 
     #[test]

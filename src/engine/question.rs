@@ -248,7 +248,6 @@ impl Question {
             host_firewall: opts.hostfw,
             ipv4: opts.ipv4.unwrap_or(true),
             ipv6: opts.ipv6.unwrap_or(false),
-            node_selector_labels: opts.nodelabels,
             ..EngineOptions::of(version)
         })
     }
@@ -348,6 +347,96 @@ mod tests {
         assert_eq!(words[1], ("error".into(), "error".into(), false));
         assert_eq!(lines[3], "{}");
         assert!(answer_line("nonsense", Version::V1_19)[0].starts_with(r#"{"error":"#));
+    }
+
+    /// An answer says what was asked, and a named port's number.
+    #[test]
+    fn answers_repeat_the_question() {
+        let question: Question = serde_json::from_value(serde_json::json!({
+            "ids": {
+                "a": {"id": 1001, "labels": ["k8s:x=y"], "namedPorts": {"web": {"proto": "SCTP", "port": 8080}}},
+                "b": {"id": 2, "labels": ["reserved:world"]},
+            },
+        }))
+        .unwrap();
+        let check = |flow: [&str; 3], port, named: &str, expected: Result<(&str, u16), &str>| {
+            let [from, to, proto] = flow.map(str::to_owned);
+            let flow = FlowQuestion { from, to, proto, port, named: named.into() };
+            let flows = vec![flow.clone()];
+            let answers = Question { flows, ..question.clone() }.answer(Version::V1_19).unwrap();
+            let [answer] = answers.flows.as_slice() else { panic!("one answer") };
+            assert_eq!((&answer.from, &answer.to), (&flow.from, &flow.to));
+            match expected {
+                Ok(expected) => assert_eq!((&*answer.proto, answer.port), expected, "{answer:?}"),
+                Err(why) => assert!(answer.error.contains(why) && answer.ingress == "error", "{answer:?}"),
+            }
+        };
+        check(["b", "a", "UDP"], 53, "", Ok(("UDP", 53)));
+        check(["b", "a", ""], 0, "web", Ok(("SCTP", 8080)));
+        check(["b", "a", "TCP"], 0, "web", Ok(("TCP", 8080)));
+        check(["b", "a", ""], 0, "api", Err("a has no port \"api\""));
+        check(["b", "a", "ICMP"], 300, "", Err("300 is no ICMP type"));
+        check(["b", "a", "HTTP"], 80, "", Err("\"HTTP\" is no protocol"));
+        check(["b", "c", "TCP"], 80, "", Err("no \"c\""));
+        let nobody = BTreeMap::from([("a".to_owned(), Id::default())]);
+        assert!(Question { ids: nobody, ..question.clone() }.answer(Version::V1_19).is_err());
+    }
+
+    #[test]
+    fn options_of_the_agent() {
+        let check = |opts: Value, cluster: &str, expected: Option<EngineOptions>| {
+            let opts: Opts = serde_json::from_value(opts).unwrap();
+            let question = Question { opts, cluster: cluster.into(), ..Question::default() };
+            assert_eq!(question.options(Version::V1_20).ok(), expected, "{:?}", question.opts);
+        };
+        let usual = || EngineOptions::of(Version::V1_20);
+        let with = |change: fn(&mut EngineOptions)| {
+            let mut options = usual();
+            change(&mut options);
+            Some(options)
+        };
+        let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        check(json("{}"), "", Some(usual()));
+        check(json("{}"), "c1", with(|o| o.cluster = "c1".into()));
+        check(json(r#"{"localhost": true}"#), "", Some(usual()));
+        check(json(r#"{"localhost": "always"}"#), "", Some(usual()));
+        check(json(r#"{"localhost": "policy"}"#), "", with(|o| o.allow_localhost = AllowLocalhost::Policy));
+        check(json(r#"{"localhost": false}"#), "", with(|o| o.allow_localhost = AllowLocalhost::Policy));
+        check(json(r#"{"localhost": "never"}"#), "", None);
+        check(json(r#"{"defaultLocalCluster": false}"#), "", with(|o| o.default_local_cluster = false));
+        check(json(r#"{"always": true}"#), "", with(|o| o.mode = EnablePolicy::Always));
+        check(json(r#"{"hostfw": true}"#), "", with(|o| o.host_firewall = true));
+        check(json(r#"{"ipv4": false, "ipv6": true}"#), "", with(|o| (o.ipv4, o.ipv6) = (false, true)));
+    }
+
+    /// Each option makes the agent take a document that it refuses without, or the other way round.
+    #[test]
+    fn options_that_refuse_documents() {
+        let check = |opts: &str, rule: &str, taken: bool| {
+            let question = Question {
+                opts: serde_json::from_str(opts).unwrap(),
+                policies: format!(
+                    "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: a}}\n\
+                     spec: {{endpointSelector: {{}}, egress: [{{{rule}}}]}}\n"
+                ),
+                ..Question::default()
+            };
+            let (specs, refused) = question.specs(Version::V1_19).unwrap();
+            assert_eq!(
+                (specs.len(), refused.len()),
+                if taken { (1, 0) } else { (0, 1) },
+                "{opts} {refused:?}"
+            );
+        };
+        let nodes = "toNodes: [{}]";
+        check("{}", nodes, false);
+        check(r#"{"nodelabels": true}"#, nodes, true);
+        let vrrp = "toPorts: [{ports: [{protocol: VRRP}]}]";
+        check("{}", vrrp, false);
+        check(r#"{"extproto": true}"#, vrrp, true);
+        let http = "toPorts: [{ports: [{port: '80', protocol: TCP}], rules: {http: [{}]}}]";
+        check("{}", http, true);
+        check(r#"{"l7": false}"#, http, false);
     }
 
     #[test]

@@ -76,9 +76,13 @@ impl Selector {
         Self::new(&selector.requirements)
     }
 
-    /// Whether it selects everything.
-    pub(super) fn is_wildcard(&self) -> bool {
-        self.0.is_empty()
+    /// Labels that everything has that it selects: a key, and the values one of which it is. Only keys
+    /// that flows tell.
+    pub(super) fn needs(&self) -> impl Iterator<Item = (&str, &[Box<str>])> {
+        self.0.iter().filter(|one| !one.unstable && one.net.is_none()).filter_map(|one| match &one.operator {
+            Operator::In(values) => Some((&*one.key, &**values)),
+            _ => None,
+        })
     }
 
     /// `field`: what cannot be checked where a label is not known.

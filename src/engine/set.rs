@@ -1,11 +1,17 @@
 //! A set of policies, prepared: filters with numbered peer tests, and which specs select a subject.
 
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
 use super::conflict;
+use super::index::ByLabel;
 use super::l4::Filter;
 use super::party::{Lookup, Party};
 use super::peer::PeerTest;
-use super::prepared::{Prepared, Side};
+use super::prepared::Prepared;
 use super::selector::{Match, Selector};
+use super::side::Side;
 use super::{EnablePolicy, EngineOptions, Field, RuleRef};
 use crate::flow::Direction;
 use crate::policy::spec::{
@@ -36,6 +42,9 @@ pub(super) struct Rules {
     /// Sorted by spec.
     pub(super) entries: Vec<Entry>,
     pub(super) tests: Vec<PeerTest>,
+    pub(super) by_label: ByLabel,
+    /// How many classes of entries there are.
+    pub(super) classes: usize,
 }
 
 /// One filter of one rule.
@@ -43,6 +52,8 @@ pub(super) struct Rules {
 pub(super) struct Entry {
     pub(super) spec: usize,
     pub(super) rule: usize,
+    /// Entries of one class say the same.
+    pub(super) class: usize,
     pub(super) deny: bool,
     pub(super) authentication: bool,
     pub(super) peers: Reach,
@@ -52,7 +63,7 @@ pub(super) struct Entry {
 }
 
 /// Whom a rule reaches: numbers of tests in [`Rules::tests`], any of which may match.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Reach(pub(super) Box<[usize]>);
 
 // === impl Engine ===
@@ -90,15 +101,24 @@ impl Engine {
             selected.extend(matches.enumerate().filter(|(_, m)| *m != Match::No));
         }
         let side = |direction| self.side(direction, &selected, forced);
-        let sides = [side(Direction::Ingress), side(Direction::Egress)];
+        let ((in_ingress, ingress), (in_egress, egress)) =
+            (side(Direction::Ingress), side(Direction::Egress));
         let has_namespace = matches!(party.lookup("k8s", NAMESPACE_LABEL, false), Lookup::Found(_));
-        let conflict = conflict::find(self, &sides, has_namespace);
-        Prepared::new(self, party.clone(), sides, conflict)
+        let conflict = conflict::find(self, [&in_ingress, &in_egress], has_namespace);
+        Prepared::new(self, party.clone(), [Arc::new(ingress), Arc::new(egress)], conflict)
     }
 
-    fn side(&self, direction: Direction, selected: &[(usize, Match)], forced: bool) -> Side {
+    /// What is enforced in one direction, and the entries behind it: in their order, each with whether its
+    /// spec selects the subject at all.
+    fn side(
+        &self,
+        direction: Direction,
+        selected: &[(usize, Match)],
+        forced: bool,
+    ) -> (Vec<(usize, Match)>, Side) {
         let rules = self.rules(direction);
         let mut side = Side { forced, ..Side::default() };
+        let mut all_entries = Vec::new();
         let (mut allow, mut deny) = (Vec::new(), Vec::new());
         for (spec, certain) in selected {
             let of_spec = self.side_of(*spec, direction);
@@ -112,7 +132,7 @@ impl Engine {
             }
             let first = rules.entries.partition_point(|e| e.spec < *spec);
             let entries = rules.entries[first..].iter().take_while(|e| e.spec == *spec).count();
-            side.entries.extend((first..first + entries).map(|entry| (entry, *certain)));
+            all_entries.extend((first..first + entries).map(|entry| (entry, *certain)));
             for rule in &of_spec.rules {
                 let all: &mut Vec<&LabelSelector> = if rule.deny { &mut deny } else { &mut allow };
                 all.extend(&rule.requires);
@@ -121,7 +141,8 @@ impl Engine {
         let all =
             |selectors: &[&LabelSelector]| Selector::new(selectors.iter().flat_map(|s| &s.requirements));
         (side.requires, side.requires_deny) = (all(&allow), all(&deny));
-        side
+        side.add(rules, &all_entries);
+        (all_entries, side)
     }
 
     pub(super) fn rules(&self, direction: Direction) -> &Rules {
@@ -194,15 +215,21 @@ impl Subject {
 impl Rules {
     fn new(specs: &[Spec], options: &EngineOptions, direction: Direction) -> Self {
         let mut all = Self::default();
+        let mut classes = HashMap::new();
         for (spec_number, spec) in specs.iter().enumerate() {
             for (rule_number, rule) in side_of(spec, direction).rules.iter().enumerate() {
                 let peers = all.reach(&rule.peers, options, direction);
                 for (item, filter) in Filter::all(&rule.l4, options.version).into_iter().enumerate() {
+                    let authentication =
+                        rule.authentication.as_deref().is_some_and(|mode| mode != "disabled");
+                    let new = classes.len();
+                    let says = (peers.clone(), filter.clone(), rule.deny, authentication);
                     all.entries.push(Entry {
                         spec: spec_number,
                         rule: rule_number,
+                        class: *classes.entry(says).or_insert(new),
                         deny: rule.deny,
-                        authentication: rule.authentication.as_deref().is_some_and(|mode| mode != "disabled"),
+                        authentication,
                         peers: peers.clone(),
                         filter,
                         item,
@@ -210,6 +237,8 @@ impl Rules {
                 }
             }
         }
+        all.by_label = ByLabel::new(&all.tests);
+        all.classes = classes.len();
         all
     }
 

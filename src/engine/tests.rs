@@ -1,6 +1,12 @@
-//! The vectors of the reference: one policy, and what becomes of connections with every kind of peer.
+//! The vectors of the reference: one policy, and what becomes of connections with every kind of peer. And
+//! the settled questions of `tests/conformance`, so that the engine's own tests hold what Cilium has
+//! answered once.
 
-use super::question::{FlowQuestion, Id, Opts, Port, Question};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::question::{Answer, FlowQuestion, Id, Opts, Port, Question, answer_line};
 use crate::policy::spec::Version;
 
 /// Pods client, server and dotted in namespace default, other in another namespace, remote in another
@@ -110,6 +116,35 @@ fn check(spec: &str, wanted: &[(&str, &str)]) {
 
 fn ports(list: &str) -> String {
     format!("ingress: [{{toPorts: [{{ports: [{list}]}}]}}]")
+}
+
+/// One file of `tests/conformance`.
+#[derive(Deserialize)]
+struct Settled {
+    question: serde_json::Value,
+    versions: Vec<String>,
+    /// For each flow: egress and ingress.
+    answers: Vec<(String, String)>,
+}
+
+#[test]
+fn settled_questions() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
+    let paths = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut asked = 0;
+    for path in paths.filter(|p| p.extension().is_some_and(|e| e == "json")) {
+        let settled: Settled = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let line = settled.question.to_string();
+        for version in &settled.versions {
+            let mut lines = answer_line(&line, Version::parse(version).unwrap());
+            assert_eq!(lines.pop().unwrap(), "{}");
+            let read = |line: &String| serde_json::from_str::<Answer>(line).unwrap();
+            let got: Vec<_> = lines.iter().map(read).map(|a| (a.egress, a.ingress)).collect();
+            assert_eq!(got, settled.answers, "{}, {version}", path.display());
+            asked += got.len();
+        }
+    }
+    assert!(asked > 0, "{} is empty", dir.display());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub use confirm::{Unconfirmed, confirm};
 
 use crate::aggregate::{Observation, ObservedPeer};
-use crate::engine::{AllowLocalhost, Allowance, Decision, Engine, EngineOptions, Party, RuleRef, Traffic};
+use crate::engine::{AllowLocalhost, Allowance, Decision, Engine, EngineOptions, Party, RuleRefs, Traffic};
 use crate::flow::Protocol;
 use crate::names::Namespace;
 use crate::policy::spec::{Finding, Options, Refusal, Spec, Version};
@@ -114,7 +114,7 @@ impl Known {
 }
 
 /// The first of the rules that decided, with its file.
-fn name(sources: &[Box<str>], rules: &[RuleRef<'_>]) -> String {
+fn name(sources: &[Box<str>], rules: &RuleRefs<'_>) -> String {
     let Some(rule) = rules.first() else { return String::new() };
     let file = sources.get(rule.origin.document).map(|file| &**file).unwrap_or_default();
     format!("{rule} in {}", crate::text::visible(file, 300))
