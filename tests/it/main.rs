@@ -19,6 +19,7 @@ mod fake_api;
 mod join;
 mod judge;
 mod judged_policies;
+mod k9s;
 mod kube;
 mod layers;
 mod live;
