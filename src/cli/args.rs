@@ -230,6 +230,10 @@ pub(super) struct RunArgs {
     /// Exit with 1 when infrastructure dropped a flow
     #[arg(long, env = "CPG_FAIL_ON_INFRA_DROPS", value_parser = FalseyValueParser::new())]
     pub(super) fail_on_infra_drops: bool,
+    /// At the end wait for a key, where standard input and error are a terminal: k9s clears the screen afterwards.
+    /// While it runs q ends it as Ctrl-C does
+    #[arg(long, env = "CPG_HOLD", value_parser = FalseyValueParser::new())]
+    pub(super) hold: bool,
     /// Short for --log-format json
     #[arg(long, env = "CPG_JSON", value_parser = FalseyValueParser::new())]
     pub(super) json: bool,
@@ -350,6 +354,15 @@ impl Command {
 }
 
 impl Args {
+    /// Whether the end of the run is to stay on the screen.
+    pub(super) fn hold(&self) -> bool {
+        match &self.command {
+            Command::Generate(args) => args.run.hold,
+            Command::Replay(args) => args.run.hold,
+            Command::Demo(_) | Command::Validate(_) | Command::Config(_) | Command::Dev(_) => false,
+        }
+    }
+
     /// The form of the log: `--json` of a command counts too.
     pub(super) fn json(&self) -> bool {
         let short = match &self.command {

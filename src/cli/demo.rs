@@ -25,7 +25,7 @@ const EPILOGUE: Duration = Duration::from_millis(1500);
 
 pub(super) async fn run(args: DemoArgs, log: Log) -> ExitCode {
     let DemoArgs { serve, output_dir } = args;
-    let stop = match settings::stop() {
+    let stop = match settings::stop(false) {
         Ok(stop) => stop,
         Err(e) => return output::failed(&e),
     };

@@ -49,7 +49,7 @@ async fn load(args: LoadArgs) -> anyhow::Result<()> {
     let count = flows.unwrap_or(responses.len() as u64);
     let listener = TcpListener::bind(&serve).await.with_context(|| format!("cannot listen on {serve}"))?;
     output::say(&format!("serving {count} flows a stream on {}", listener.local_addr()?));
-    let stop = settings::stop()?;
+    let stop = settings::stop(false)?;
     serve_load(
         listener,
         DemoRelay::new([]),

@@ -3,26 +3,27 @@
 use std::process::ExitCode;
 
 use super::args::{GenerateArgs, Places};
+use super::hold::Hold;
 use super::logging::Log;
 use super::{output, preflight, settings};
 use crate::pipeline::{Live, Summary};
 
-pub(super) async fn run(args: GenerateArgs, places: &Places, log: Log) -> ExitCode {
+pub(super) async fn run(args: GenerateArgs, places: &Places, hold: &Hold, log: Log) -> ExitCode {
     let settings = match settings::Generate::new(args, places) {
         Ok(settings) => settings,
         Err(mistakes) => return output::mistakes(&mistakes),
     };
     let fail = settings.run.fail_on_infra_drops;
-    match follow(settings).await {
+    match follow(settings, hold).await {
         Ok(summary) => output::summary(&summary, fail, log),
         Err(e) => output::failed(&e),
     }
 }
 
-async fn follow(settings: settings::Generate) -> anyhow::Result<Summary> {
+async fn follow(settings: settings::Generate, hold: &Hold) -> anyhow::Result<Summary> {
     let settings::Generate { reach, preflight, accept_cluster, run } = settings;
     let connector = reach.connector;
-    let stop = settings::stop()?;
+    let stop = settings::stop(hold.is_on())?;
     let store = run.store()?;
     if let Some(warning) = connector.warning() {
         tracing::warn!("{warning}");
@@ -32,6 +33,7 @@ async fn follow(settings: settings::Generate) -> anyhow::Result<Summary> {
         () = stop.stopped() => anyhow::bail!("stopped while connecting to {}", connector.name()),
         relay = connector.connect() => relay?,
     };
+    hold.keys();
     tracing::info!(server = %connector.name(), "connected; following dropped flows");
     store.stamp(&preflight::identity(reach.cluster.as_ref(), &relay).await, accept_cluster)?;
     let keeper = run.keeper(store);

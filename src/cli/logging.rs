@@ -16,9 +16,12 @@ pub(super) struct Log {
 
 /// Starts logging. A second call changes nothing.
 pub(super) fn start(log: Log) {
-    // Libraries (h2, tonic, hyper) speak only when they fail; what kube has to say is in our own message.
-    let filter =
-        EnvFilter::new(format!("warn,kube_client=off,cpg={}", log.level.as_str().to_ascii_lowercase()));
+    // Libraries (h2, tonic, hyper) speak only when they fail; what kube has to say is in our own message,
+    // and what its verifier of certificates has.
+    let filter = EnvFilter::new(format!(
+        "warn,kube_client=off,rustls_platform_verifier=off,cpg={}",
+        log.level.as_str().to_ascii_lowercase()
+    ));
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
     let started = if log.json {
         builder.json().flatten_event(true).with_target(false).try_init()

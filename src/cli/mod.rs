@@ -6,6 +6,7 @@ mod config_command;
 mod demo;
 mod dev;
 mod generate;
+mod hold;
 mod logging;
 mod output;
 mod preflight;
@@ -17,24 +18,37 @@ mod validate;
 use std::process::ExitCode;
 
 use args::{Args, Command, Places};
+use hold::Hold;
 
 /// Runs the program with the process's own arguments; gives its exit code.
 pub fn main() -> ExitCode {
-    let (mut args, _) = match Args::read(&[]) {
+    let (args, _) = match Args::read(&[]) {
         Ok(read) => read,
         Err(usage) => return output::usage(&usage),
     };
-    let mut places = Places::default();
-    if let Some(hubble_config) = args.command.layered() {
-        let layers = match config::layers(hubble_config) {
-            Ok(layers) => layers,
-            Err(mistakes) => return output::mistakes(&mistakes),
-        };
-        (args, places) = match Args::read(&layers) {
-            Ok(read) => read,
-            Err(usage) => return output::usage(&usage),
-        };
+    let asked = args.hold();
+    match layered(args) {
+        Ok((args, places)) => {
+            let hold = Hold::new(args.hold());
+            let code = run(args, &places, &hold);
+            hold.wait();
+            code
+        }
+        Err(code) => {
+            Hold::new(asked).wait();
+            code
+        }
     }
+}
+
+/// The arguments again, over the files that count for their command.
+fn layered(args: Args) -> Result<(Args, Places), ExitCode> {
+    let Some(hubble_config) = args.command.layered() else { return Ok((args, Places::default())) };
+    let layers = config::layers(hubble_config).map_err(|mistakes| output::mistakes(&mistakes))?;
+    Args::read(&layers).map_err(|usage| output::usage(&usage))
+}
+
+fn run(args: Args, places: &Places, hold: &Hold) -> ExitCode {
     let log = match settings::log(&args) {
         Ok(log) => log,
         Err(mistakes) => return output::mistakes(&mistakes),
@@ -48,8 +62,8 @@ pub fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match args.command {
-            Command::Generate(args) => generate::run(*args, &places, log).await,
-            Command::Replay(args) => replay::run(args, log).await,
+            Command::Generate(args) => generate::run(*args, places, hold, log).await,
+            Command::Replay(args) => replay::run(args, hold, log).await,
             Command::Demo(args) => demo::run(args, log).await,
             Command::Validate(args) => validate::run(&args),
             Command::Config(args) => config_command::run(args),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::args::Usage;
 use super::logging::Log;
 use crate::pipeline::{Exit, Summary};
-use crate::text::visible;
+use crate::text::{causes, visible};
 
 /// A mistake of use, or help that was asked for.
 pub(super) fn usage(usage: &Usage) -> ExitCode {
@@ -29,7 +29,7 @@ pub(super) fn mistakes(mistakes: &[String]) -> ExitCode {
 
 /// The one error that ended the program.
 pub(super) fn failed(error: &anyhow::Error) -> ExitCode {
-    say(&format!("error: {}", visible(&format!("{error:#}"), 2_000)));
+    say(&format!("error: {}", visible(&causes(error.as_ref()), 2_000)));
     incomplete()
 }
 

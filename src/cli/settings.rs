@@ -89,6 +89,9 @@ impl Replay {
         let ReplayArgs { files, threads, run } = args;
         let mut mistakes = Vec::new();
         let stdin = |file: &PathBuf| file.as_os_str() == "-";
+        if run.hold && files.iter().any(stdin) {
+            mistakes.push("--hold waits for a key on standard input, which is a capture here (-)".into());
+        }
         if files.iter().filter(|file| stdin(file)).count() > 1 {
             mistakes.push("standard input (-) can be read only once".into());
         }
@@ -117,6 +120,7 @@ impl Run {
             ignore_protocol,
             ignore_drop_reason,
             fail_on_infra_drops,
+            hold: _,
             json: _,
         } = args;
         let before = mistakes.len();
@@ -128,6 +132,13 @@ impl Run {
         for text in &namespace {
             match Namespace::parse(text) {
                 Ok(name) => {
+                    if name.as_str() == "all" {
+                        warnings.push(
+                            "--namespace all is the one that is called all (k9s lists all of them under this \
+                             name): for every namespace leave it out"
+                                .to_owned(),
+                        );
+                    }
                     only.insert(name);
                 }
                 Err(e) => mistakes.push(format!("--namespace {:?} {e}", visible(text, 80))),
@@ -183,9 +194,9 @@ impl Run {
     }
 }
 
-/// What asks a run to stop: signals. A second one ends the process at once.
-pub(super) fn stop() -> anyhow::Result<Stop> {
-    let stop = on_signals(|name| {
+/// What asks a run to stop: signals, and with `terminal` its end too. A second one ends the process at once.
+pub(super) fn stop(terminal: bool) -> anyhow::Result<Stop> {
+    let stop = on_signals(terminal, |name| {
         super::output::say(&format!("{name} again: ending at once; the last window is not on disk"));
         at_once();
     });
@@ -194,6 +205,7 @@ pub(super) fn stop() -> anyhow::Result<Stop> {
 
 #[allow(clippy::disallowed_methods, reason = "the second signal asks for exactly this")]
 fn at_once() {
+    super::hold::restore();
     std::process::exit(i32::from(crate::pipeline::Exit::Incomplete.code()));
 }
 

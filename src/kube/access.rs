@@ -9,6 +9,7 @@ use kube::{Client, Config};
 use tokio::runtime::Handle;
 
 use super::error::auth_words;
+use super::proxy;
 use crate::text::visible;
 
 /// What the user said about the cluster.
@@ -56,19 +57,31 @@ impl Access {
         let (mut config, context, inside) = match self.kubeconfig()? {
             Some((kubeconfig, from)) => {
                 let context = self.context(&kubeconfig, &from)?;
+                let named = named_proxy(&kubeconfig, &context);
                 let options = KubeConfigOptions { context: Some(context.clone()), ..Default::default() };
-                let config = handle
+                let mut config = handle
                     .block_on(Config::from_custom_kubeconfig(kubeconfig, &options))
                     .map_err(|e| unreadable(&from, &e))?;
+                config.proxy_url =
+                    named.map(|url| proxy::parse("its proxy-url", &url)).transpose().map_err(AccessError)?;
                 (config, context, false)
             }
             None => (self.service_account()?, String::new(), true),
         };
         // We try again by ourselves, and say what we saw.
         config.default_retry = false;
-        let url = visible(&config.cluster_url.to_string(), 200).trim_end_matches('/').to_owned();
+        if config.proxy_url.is_none() {
+            let var = |name: &str| env::var(name).ok();
+            config.proxy_url = proxy::from_environment(&config.cluster_url, var).map_err(AccessError)?;
+        }
+        let mut url = visible(&config.cluster_url.to_string(), 200).trim_end_matches('/').to_owned();
+        if let Some(proxy) = &config.proxy_url {
+            url += &format!(" through the proxy {}", proxy::shown(proxy));
+        }
         let context = visible(&context, 100).into_owned();
-        let client = Client::try_from(config).map_err(|e| AccessError(auth_words(&e, &context)))?;
+        let plugin = config.auth_info.exec.clone();
+        let client =
+            Client::try_from(config).map_err(|e| AccessError(auth_words(&e, &context, plugin.as_ref())))?;
         Ok(Cluster { client, context, url, inside })
     }
 
@@ -159,8 +172,16 @@ fn merged(files: &[PathBuf], from: &str) -> Result<(Kubeconfig, String), AccessE
     Ok((all.unwrap_or_default(), from))
 }
 
+/// The proxy that the cluster of this context names itself.
+fn named_proxy(kubeconfig: &Kubeconfig, context: &str) -> Option<String> {
+    let of = kubeconfig.contexts.iter().find(|c| c.name == context).and_then(|c| c.context.as_ref());
+    let cluster = of.and_then(|of| kubeconfig.clusters.iter().find(|c| c.name == of.cluster));
+    cluster.and_then(|c| c.cluster.as_ref()?.proxy_url.clone()).filter(|url| !url.is_empty())
+}
+
 fn unreadable(from: &str, error: &KubeconfigError) -> AccessError {
-    let error = error.to_string().replace("error: ", "");
+    // kube quotes a path twice.
+    let error = error.to_string().replace("error: ", "").replace(['\'', '"'], "");
     let error = visible(error.lines().next().unwrap_or_default(), 300);
     AccessError(format!("{from} cannot be used: {error}. kubectl must work with the same kubeconfig"))
 }

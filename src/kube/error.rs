@@ -2,6 +2,7 @@
 
 use kube::Error;
 use kube::client::{AuthError, UpgradeConnectionError};
+use kube::config::ExecConfig;
 
 use crate::source::relay::DialError;
 use crate::text::{causes, visible};
@@ -37,7 +38,7 @@ impl Question {
                 "Run {} -n {} port-forward service/hubble-relay 4245:80, and give --server localhost:4245",
                 self.kubectl, self.namespace
             )),
-            Error::Auth(_) => DialError::new(auth_words(error, "")),
+            Error::Auth(_) => DialError::new(auth_words(error, "", None)),
             Error::Service(e) if e.downcast_ref::<Error>().is_some_and(|e| matches!(e, Error::Auth(_))) => {
                 DialError::new(visible(&e.to_string(), 400).into_owned())
                     .remedy(format!("Log in again: {} get namespaces must work", self.kubectl))
@@ -45,7 +46,11 @@ impl Question {
             error => {
                 let words = chain(error);
                 let words = words.trim_start_matches("ServiceError: ");
-                let what = if words.contains("certificate") || words.contains("UnknownIssuer") {
+                let what = if words.contains("UnknownIssuer") {
+                    "the API server's certificate is not signed by the certificate-authority that the kubeconfig \
+                     has for this cluster"
+                        .to_owned()
+                } else if words.contains("certificate") {
                     format!("the API server's certificate is refused: {words}")
                 } else {
                     format!("the API server cannot be reached: {words}")
@@ -57,14 +62,28 @@ impl Question {
 
     fn status(&self, code: u16, message: &str) -> DialError {
         let Self { verb, resource, namespace, kubectl } = self;
-        let message = visible(message, 300);
+        let message = visible(message.trim_end_matches('.'), 300);
         let says = if message.is_empty() { String::new() } else { format!(": {message}") };
         match code {
+            401 if kubectl == "kubectl" => DialError::new(
+                "the API server does not know this pod's service account (401 Unauthorized): its token has expired, \
+                 or the account was deleted",
+            )
+            .remedy("Restart the pod, so that a new token is mounted, and check its serviceAccountName"),
             401 => DialError::new(
                 "the API server does not know you (401 Unauthorized): the token or certificate in the \
                  kubeconfig has expired or is wrong",
             )
             .remedy(format!("Log in again: {kubectl} get namespaces must work")),
+            403 if message.contains("\"system:anonymous\"") => DialError::new(format!(
+                "the API server took the request for an anonymous one{says}: the kubeconfig has no credentials for \
+                 this context, or its credential plugin gave none"
+            ))
+            .remedy(format!("Check the context's user; {kubectl} get namespaces must work")),
+            400 if message.contains("HTTP request to an HTTPS server") => {
+                DialError::new(format!("the API server answered 400 to {verb} {resource}{says}"))
+                    .remedy("The cluster's server in the kubeconfig must begin with https://")
+            }
             403 => {
                 // The WebSocket's own verb is get; newer API servers want create too.
                 let verbs = if *resource == "pods/portforward" {
@@ -109,22 +128,38 @@ pub(super) fn code(error: &Error) -> Option<u16> {
 }
 
 /// Why the credentials could not be had: a credential plugin, a token file.
-pub(super) fn auth_words(error: &Error, context: &str) -> String {
+pub(super) fn auth_words(error: &Error, context: &str, plugin: Option<&ExecConfig>) -> String {
     let of = if context.is_empty() { String::new() } else { format!(" of context {context}") };
     let Error::Auth(auth) = error else {
-        return format!("the kubeconfig{of} cannot be used: {}", chain(error));
+        let why = chain(error);
+        return format!(
+            "the kubeconfig{of} cannot be used: {why}; kubectl must work with the same kubeconfig"
+        );
     };
+    let command = plugin.and_then(|plugin| plugin.command.as_deref()).unwrap_or_default();
+    let plugin_is = format!("its credential plugin {}", visible(command, 200));
     let what = match auth {
-        AuthError::AuthExecStart(e) => format!("its credential plugin cannot be started: {e}"),
-        AuthError::AuthExecRun { cmd, out } => {
+        AuthError::AuthExecStart(e) => {
+            let hint = plugin.and_then(|plugin| plugin.install_hint.as_deref()).unwrap_or_default().trim();
+            let hint = if hint.is_empty() { String::new() } else { format!(" ({})", visible(hint, 300)) };
+            format!("{plugin_is} cannot be started: {e}{hint}")
+        }
+        // Its arguments may hold secrets.
+        AuthError::AuthExecRun { out, .. } => {
             let said = String::from_utf8_lossy(&out.stderr);
             let said = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("");
-            format!(
-                "its credential plugin failed ({}): {} {}",
-                out.status,
-                visible(cmd, 200),
-                visible(said, 200)
-            )
+            let said = if said.is_empty() { "it said nothing" } else { said };
+            format!("{plugin_is} failed ({}): {}", out.status, visible(said, 200))
+        }
+        AuthError::AuthExecParse(e) => {
+            let first = e.to_string();
+            let first = first.lines().next().unwrap_or_default();
+            let first = visible(first.trim_start_matches("error: "), 200).into_owned();
+            format!("{plugin_is} printed what is no ExecCredential ({first})")
+        }
+        AuthError::ExecPluginFailed => format!("{plugin_is} printed an ExecCredential without a status"),
+        AuthError::ReadTokenFile(e, path) => {
+            format!("its token file {} cannot be read: {e}", visible(&path.display().to_string(), 200))
         }
         other => chain(other),
     };

@@ -6,6 +6,7 @@
 //! | `choice` | Service → ready pod → port; nothing but functions |
 //! | [`forward`] | the way to the relay: a port-forward, or inside of the cluster its Service |
 //! | [`facts`] | what the cluster says about itself: identity, Cilium's settings |
+//! | `proxy` | the proxy on the way to the API server, as kubectl would take it |
 //! | `error` | what went wrong, in words with a remedy |
 //!
 //! Nothing here writes to a cluster.
@@ -15,6 +16,7 @@ mod choice;
 mod error;
 pub mod facts;
 pub mod forward;
+mod proxy;
 
 pub use access::{Access, AccessError, Cluster};
 pub use forward::{RelayService, Target};

@@ -1,6 +1,6 @@
 //! Being asked to stop: by a signal, by the end of a story, by a test.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Asks every part of a run to come to its end. Clones share it.
@@ -28,10 +28,16 @@ impl Stop {
 
 /// A [`Stop`] that SIGINT and SIGTERM ask for. The first one lets the last window through every stage;
 /// the second one calls `at_once` with the signal's name, which should end the process. From here on
-/// the signals are caught.
-pub fn on_signals(at_once: impl FnOnce(&'static str) + Send + 'static) -> std::io::Result<Stop> {
+/// the signals are caught. With `terminal` SIGHUP and SIGQUIT ask too: its end, and its other key.
+pub fn on_signals(
+    terminal: bool,
+    at_once: impl FnOnce(&'static str) + Send + 'static,
+) -> std::io::Result<Stop> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // Caught only when asked for: nohup's way of ignoring SIGHUP stays as it is.
+    let more = |kind| if terminal { signal(kind).map(Some) } else { Ok(None) };
+    let (mut hangup, mut quit) = (more(SignalKind::hangup())?, more(SignalKind::quit())?);
     let stop = Stop::default();
     let ours = stop.clone();
     tokio::spawn(async move {
@@ -39,6 +45,8 @@ pub fn on_signals(at_once: impl FnOnce(&'static str) + Send + 'static) -> std::i
             tokio::select! {
                 _ = interrupt.recv() => "SIGINT",
                 _ = terminate.recv() => "SIGTERM",
+                () = received(&mut hangup) => "SIGHUP",
+                () = received(&mut quit) => "SIGQUIT",
             }
         };
         let name = next().await;
@@ -47,4 +55,12 @@ pub fn on_signals(at_once: impl FnOnce(&'static str) + Send + 'static) -> std::i
         at_once(next().await);
     });
     Ok(stop)
+}
+
+/// Never, for a signal that is not caught.
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
 }

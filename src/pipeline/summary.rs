@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::writer::Change;
 use super::{Counters, FeedEnd, Results};
 use crate::classify::{Filter, Skip, why};
 use crate::flow::{Identity, Namespaces, Verdict};
@@ -238,6 +239,16 @@ impl Summary {
             grouped(counts.failed),
             count(r.rules_added, "rule")
         )?;
+        let written = r.policies.values().filter_map(|policy| match policy.change {
+            Change::Created => Some(("created", policy)),
+            Change::Updated => Some(("updated", policy)),
+            Change::Pending | Change::Unchanged => None,
+        });
+        some(f, written, |f, (what, policy)| {
+            let below = self.root.as_ref().and_then(|root| policy.path.strip_prefix(root).ok());
+            let path = below.unwrap_or(&policy.path).display().to_string();
+            writeln!(f, "    {what:<10} {}", visible(&path, 300))
+        })?;
         if r.by_drop_only > 0 {
             writeln!(
                 f,

@@ -1,5 +1,7 @@
 //! The way to the relay through an API server, and every way in which it can fail.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -83,11 +85,121 @@ fn tls_inside_of_the_port_forward() {
     // The name is the one of Cilium's chart.
     follows(dir.path(), command().args(["--tls", "--tls-ca-cert-files", "ca.crt"])).says("with TLS");
     refused(&mut command(), &["speaks TLS", "give --tls"]);
+    assert_eq!(front.first_bytes().first(), Some(&0x16), "the first one that follows() made");
     refused(
         command().args(["--tls", "--tls-ca-cert-files", "ca.crt", "--tls-server-name", "a.example"]),
         &["not for a.example", "Service kube-system/hubble-relay of context test"],
     );
     assert!(NAME.ends_with(".hubble-relay.cilium.io"));
+}
+
+#[test]
+fn tls_to_a_plain_relay_through_the_port_forward_sends_nothing_in_plaintext() {
+    let relay = relay();
+    let front = Front::new(&relay, None);
+    let api = FakeApi::new(State::well(&front.address));
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = api.kubeconfig(dir.path(), "{}");
+    refused(
+        alone(dir.path()).args(["generate", "--tls", "--tls-allow-insecure"]).env("KUBECONFIG", kubeconfig),
+        &["does not speak TLS; nothing was sent in plaintext", "Leave out --tls"],
+    );
+    let first = front.first_bytes();
+    assert!(!first.is_empty() && first.iter().all(|byte| *byte == 0x16), "{first:?}");
+    assert!(relay.relay.requests().is_empty());
+}
+
+#[test]
+fn through_a_proxy_as_kubectl_goes() {
+    let relay = relay();
+    let api = FakeApi::new(State::well(&relay.address));
+    let proxy = Proxy::new();
+    let dir = tempfile::tempdir().unwrap();
+    let plain = std::fs::read_to_string(api.kubeconfig(dir.path(), "{}")).unwrap();
+    let named = |proxy: &str| {
+        let path = dir.path().join("through");
+        write(&path, plain.replace("server:", &format!("proxy-url: \"{proxy}\", server:")));
+        path
+    };
+    let command = |kubeconfig: &Path| {
+        let mut command = alone(dir.path());
+        command.arg("generate").env("KUBECONFIG", kubeconfig);
+        for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"] {
+            command.env_remove(name);
+        }
+        command
+    };
+    // The one that the kubeconfig names counts, whatever NO_PROXY says; the port-forward takes it too.
+    let through = named(&format!("http://joe:secret@{}", proxy.address));
+    follows(dir.path(), command(&through).env("NO_PROXY", "*")).says("through the proxy http://127.0.0.1:");
+    let asked = proxy.asked.lock().unwrap().clone();
+    assert!(
+        asked.len() >= 2 && asked.iter().all(|line| *line == format!("CONNECT {}", api.address)),
+        "{asked:?}"
+    );
+    // One of the environment does not, for an address of this machine.
+    let kubeconfig = dir.path().join("kubeconfig");
+    follows(
+        dir.path(),
+        command(&kubeconfig).env("HTTPS_PROXY", "http://127.0.0.1:1").env("HTTP_PROXY", "127.0.0.1:1"),
+    );
+    // For another it does.
+    let elsewhere = plain.replace(&api.address, "api.example.invalid:6443");
+    write(&dir.path().join("elsewhere"), &elsewhere);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    refused(
+        command(&dir.path().join("elsewhere")).env("http_proxy", format!("http://joe:secret@{free}")),
+        &[&format!("through the proxy http://{free}"), "the API server cannot be reached", "refused"],
+    );
+    refused(
+        command(&dir.path().join("elsewhere"))
+            .env("http_proxy", free.to_string())
+            .env("no_proxy", "other,.example.invalid"),
+        &["(http://api.example.invalid:6443)", "dns error"],
+    );
+    refused(&mut command(&named("ftp://x:1")), &["its proxy-url is no address of a proxy", "socks5://"]);
+}
+
+/// An HTTP proxy that tunnels to wherever it is asked to.
+struct Proxy {
+    address: String,
+    asked: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked: std::sync::Arc<std::sync::Mutex<Vec<String>>> = std::sync::Arc::default();
+        let noted = std::sync::Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                let noted = std::sync::Arc::clone(&noted);
+                std::thread::spawn(move || {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        let mut byte = [0];
+                        client.read_exact(&mut byte).ok()?;
+                        head.push(byte[0]);
+                    }
+                    let head = String::from_utf8(head).ok()?;
+                    let to = head.strip_prefix("CONNECT ")?.split(' ').next()?;
+                    // joe:secret
+                    assert!(
+                        head.to_ascii_lowercase().contains("proxy-authorization: basic am9lonnly3jlda==\r\n"),
+                        "{head}"
+                    );
+                    noted.lock().unwrap().push(format!("CONNECT {to}"));
+                    let mut server = TcpStream::connect(to).ok()?;
+                    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").ok()?;
+                    let (mut from, mut back) = (client.try_clone().ok()?, server.try_clone().ok()?);
+                    std::thread::spawn(move || std::io::copy(&mut from, &mut back));
+                    std::io::copy(&mut server, &mut client).ok()
+                });
+            }
+        });
+        Self { address, asked }
+    }
 }
 
 #[test]
@@ -132,6 +244,39 @@ fn no_kubeconfig_or_a_bad_one() {
     );
     write(&dir.path().join("bad"), "apiVersion: v1\nclusters: 7\n");
     refused(command().args(["--kubeconfig", "bad"]), &["--kubeconfig bad cannot be used"]);
+    std::fs::create_dir(dir.path().join("folder")).unwrap();
+    let folder =
+        ["--kubeconfig folder cannot be used: failed to read kubeconfig from folder: Is a directory"];
+    refused(command().args(["--kubeconfig", "folder"]), &folder);
+    let good = std::fs::read_to_string(&kubeconfig).unwrap();
+    for (what, from, to, says) in [
+        ("cluster", "cluster: c,", "cluster: gone,", "failed to load the cluster of context: gone"),
+        ("ca", "{server:", "{certificate-authority: /no/such/ca, server:", "failed to read file /no/such/ca"),
+        ("key", "user: {}", "user: {client-certificate-data: aGk=, client-key-data: aGk=}", "cannot be used"),
+    ] {
+        assert!(good.contains(from), "{good}");
+        write(&dir.path().join(what), good.replace(from, to).replace("http://", "https://"));
+        refused(
+            command().args(["--kubeconfig", what]),
+            &[says, "kubectl must work with the same kubeconfig"],
+        );
+    }
+    // In a pod, but without the files of a service account.
+    let mut pod = command();
+    pod.envs([("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("KUBERNETES_SERVICE_PORT", "443")]);
+    refused(&mut pod, &["this pod has no service account that can be used", "automountServiceAccountToken"]);
+    // Before anything is asked of a cluster.
+    write(&dir.path().join("file"), "");
+    for output in ["file", "file/below"] {
+        refused(
+            command().args(["-o", output, "--kubeconfig"]).arg(&kubeconfig),
+            &[&format!("{output} is not a directory"), "choose another output directory"],
+        );
+    }
+    let mut nowhere = command();
+    nowhere.args(["-o", "/proc/nowhere", "--kubeconfig"]).arg(&kubeconfig).args(["--timeout", "2s"]);
+    let ran = finished(nowhere.output().unwrap()).code(2).says("cannot create the directory /proc/nowhere");
+    assert_eq!(ran.stderr.matches("os error").count(), 1, "{}", ran.stderr);
     write(&dir.path().join("empty"), "");
     refused(command().args(["--kubeconfig", "empty"]), &["has no current context", "--context"]);
     refused(
@@ -183,6 +328,14 @@ fn what_the_api_server_refuses() {
     );
     check(&|s| s.service = Answer::Fail(500, "boom"), &["failed (500 at get services: boom)"]);
     check(&|s| s.pods = Answer::Fail(429, "slow down"), &["overloaded (429 Too Many Requests: slow down)"]);
+    check(
+        &|s| s.service = Answer::Fail(403, "User \"system:anonymous\" cannot get resource"),
+        &["took the request for an anonymous one", "Check the context's user"],
+    );
+    check(
+        &|s| s.service = Answer::Fail(400, "Client sent an HTTP request to an HTTPS server."),
+        &["HTTPS server. The cluster's server in the kubeconfig must begin with https://"],
+    );
     check(&|s| s.service = Answer::Hang, &["time was up at asking", "for Service kube-system/hubble-relay"]);
     check(&|s| s.pods = Answer::Hang, &["time was up at asking", "for the pods of Service"]);
 }
@@ -232,8 +385,19 @@ fn credential_plugins() {
     let fails = api.kubeconfig(dir.path(), &plugin("echo 'session is over' >&2; exit 3"));
     refused(
         alone(dir.path()).arg("generate").env("KUBECONFIG", fails),
-        &["credential plugin failed", "session is over", "Log in again"],
+        &["credential plugin sh failed (exit status: 3): session is over", "Log in again"],
     );
+    let of = |exec: &str| api.kubeconfig(dir.path(), exec);
+    let missing = of("{exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-plugin, \
+                      interactiveMode: Never, installHint: \"brew install it\"}}");
+    let check = |kubeconfig, says: &[&str]| {
+        refused(alone(dir.path()).arg("generate").env("KUBECONFIG", kubeconfig), says);
+    };
+    check(missing, &["credential plugin no-such-plugin cannot be started", "(brew install it)"]);
+    check(of(&plugin("echo hello {")), &["plugin sh printed what is no ExecCredential", "Log in again"]);
+    check(of(&plugin("true")), &["plugin sh printed an ExecCredential without a status"]);
+    check(of(&plugin("exit 3")), &["plugin sh failed (exit status: 3): it said nothing"]);
+    check(of("{tokenFile: /no/such/token}"), &["its token file /no/such/token cannot be read"]);
     let hangs = api.kubeconfig(dir.path(), &plugin("sleep 20"));
     refused(
         alone(dir.path()).arg("generate").env("KUBECONFIG", hangs),

@@ -21,6 +21,7 @@ mod hostile;
 mod join;
 mod judge;
 mod judged_policies;
+mod k9s;
 mod kube;
 mod layers;
 mod live;

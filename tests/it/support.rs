@@ -1,10 +1,13 @@
 //! What the integration tests share: the program, directories, and captures made line by line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde_json::{Value, json};
+
+use crate::testbed::Testbed;
 
 /// What a run of the program left.
 #[derive(Debug)]
@@ -224,8 +227,45 @@ pub(crate) fn rules(policies: &BTreeMap<PathBuf, String>) -> Vec<String> {
             rules.push(format!("{} {rule}", policy.subject));
         }
     }
+    accepted(policies);
     rules.sort();
     rules
+}
+
+/// An API server for all tests of this process, and what it took already.
+type Taken = Mutex<(Testbed, HashSet<String>)>;
+
+/// Creates these policies on a real API server with strict field validation, and passes them through
+/// Cilium's `Parse`; fails when one is refused. Every policy that a test looks at with [`rules`] comes
+/// here. `false` where the testbed was not built.
+#[track_caller]
+pub(crate) fn accepted(policies: &BTreeMap<PathBuf, String>) -> bool {
+    static SHARED: OnceLock<Option<Taken>> = OnceLock::new();
+    let shared = SHARED.get_or_init(|| {
+        let program = crate::cluster::kubernetes()?;
+        Some(Mutex::new((Testbed::left_alone(&program, &["-kube", "-nodes", "1"]), HashSet::new())))
+    });
+    let Some(shared) = shared else { return false };
+    // One at a time: tests write policies of the same name.
+    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let (testbed, taken) = &mut *shared;
+    let new: Vec<&String> = policies.values().filter(|text| !taken.contains(*text)).collect();
+    if new.is_empty() {
+        return true;
+    }
+    let body: String = new.iter().map(|text| format!("---\n{text}\n")).collect();
+    let answer = |path: &str| -> Value { serde_json::from_str(&testbed.call("POST", path, &body)).unwrap() };
+    // Either fails with the answer when one document is refused.
+    let created = answer("/kube/apply?namespaces=1")["objects"].as_array().unwrap().len();
+    let parsed = answer("/validate");
+    let parsed = parsed["documents"].as_array().unwrap();
+    let refused: Vec<&Value> =
+        parsed.iter().filter(|line| line["ok"] != true || line["stage"] == "skipped").collect();
+    assert!(refused.is_empty(), "{refused:#?}\n{body}");
+    assert_eq!(created, parsed.len());
+    taken.extend(new.into_iter().cloned());
+    eprintln!("API server and Cilium took {created} documents, {} different files so far", taken.len());
+    true
 }
 
 /// Replays lines and compares the rules that came of them.

@@ -126,7 +126,7 @@ impl Front {
         Self { address, first, _runtime: runtime }
     }
 
-    fn first_bytes(&self) -> Vec<u8> {
+    pub(crate) fn first_bytes(&self) -> Vec<u8> {
         self.first.lock().unwrap().clone()
     }
 }

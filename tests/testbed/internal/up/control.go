@@ -11,9 +11,11 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
+	"cpg.test/common/validate"
 	"cpg.test/testbed/internal/kube"
 	"cpg.test/testbed/internal/part"
 )
@@ -42,6 +44,7 @@ func routes(t *table, relay *relayClient, certificates *issuer, cluster *kube.Cl
 	}))
 	mux.HandleFunc("/node/{name}/", forward(t, func(r *http.Request) string { return r.PathValue("name") }))
 	mux.HandleFunc("POST /tls/client", part.Handler(certificates.issue))
+	mux.HandleFunc("POST /validate", part.Handler(validated))
 	mux.HandleFunc("/peer/", forward(t, func(*http.Request) string { return "peer" }))
 	if cluster != nil {
 		mux.HandleFunc("/kubelet/", forward(t, func(*http.Request) string { return "kubelet" }))
@@ -49,6 +52,23 @@ func routes(t *table, relay *relayClient, certificates *issuer, cluster *kube.Cl
 		cluster.Routes(mux)
 	}
 	return mux
+}
+
+// validator is made when it is first asked for: most callers do without.
+var validator = sync.OnceValues(validate.New)
+
+// validated says what the subcommand validate says of the documents in the body.
+func validated(r *http.Request) (any, error) {
+	v, err := validator()
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	lines, err := v.Text("-", body)
+	return map[string]any{"documents": lines}, err
 }
 
 func act(r *http.Request, t *table) error {
