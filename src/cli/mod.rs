@@ -3,6 +3,7 @@
 mod args;
 mod config;
 mod config_command;
+mod dedup;
 mod demo;
 mod dev;
 mod generate;
@@ -49,7 +50,7 @@ pub fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match args.command {
             Command::Generate(args) => generate::run(*args, &places, log).await,
-            Command::Replay(args) => replay::run(args, log).await,
+            Command::Replay(args) => replay::run(*args, &places, log).await,
             Command::Demo(args) => demo::run(args, log).await,
             Command::Validate(args) => validate::run(&args),
             Command::Config(args) => config_command::run(args),

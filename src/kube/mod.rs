@@ -6,6 +6,7 @@
 //! | `choice` | Service → ready pod → port; nothing but functions |
 //! | [`forward`] | the way to the relay: a port-forward, or inside of the cluster its Service |
 //! | [`facts`] | what the cluster says about itself: identity, Cilium's settings |
+//! | [`policies`] | the cluster's policies, listed and watched |
 //! | `error` | what went wrong, in words with a remedy |
 //!
 //! Nothing here writes to a cluster.
@@ -15,9 +16,11 @@ mod choice;
 mod error;
 pub mod facts;
 pub mod forward;
+pub mod policies;
 
 pub use access::{Access, AccessError, Cluster};
 pub use forward::{RelayService, Target};
+pub use policies::ClusterPolicies;
 
 #[cfg(test)]
 mod tests;

@@ -10,19 +10,19 @@ use crate::support::{Line, capture, denied, skipped};
 use crate::testbed::{MISSING, Testbed, program};
 
 /// The testbed with its Kubernetes half, where both were built.
-fn kubernetes() -> Option<PathBuf> {
+pub(crate) fn kubernetes() -> Option<PathBuf> {
     program().filter(|program| program.with_file_name("testbed-kube").is_file())
 }
 
 /// Follows through this kubeconfig until flows would reach it.
-fn following(testbed: &Testbed, dir: &Path, kubeconfig: &str, args: &[&str]) -> Running {
+pub(crate) fn following(testbed: &Testbed, dir: &Path, kubeconfig: &str, args: &[&str]) -> Running {
     let common = ["generate", "--flush-interval", "100ms", "--kubeconfig"];
     let running = Running::new(alone(dir).args(common).arg(testbed.named(kubeconfig)).args(args));
     testbed.call("GET", "/following?n=1&timeout=20", "");
     running
 }
 
-fn inject(testbed: &Testbed, lines: &[Line]) {
+pub(crate) fn inject(testbed: &Testbed, lines: &[Line]) {
     testbed.call("POST", "/node/node-1/inject?now=1", &capture(lines));
 }
 
