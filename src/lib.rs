@@ -27,7 +27,7 @@
 //! | [`build`] | observations → rules: selectors, peers, ports | yes |
 //! | [`merge`] | rules joined into an existing file, at node level | yes |
 //! | [`store`] | the output directory: index, names, lock, atomic files | no |
-//! | [`kube`] | kubeconfig, and the way to the relay: Service, pod, port-forward | no |
+//! | [`kube`] | kubeconfig; the way to the relay: Service, pod, port-forward; the cluster's policies | no |
 //! | [`demo`] | a relay inside the process that plays a story; captures with their truth | no |
 //! | [`pipeline`] | the stages joined; counters, windows, shutdown, summary | no |
 //! | [`cli`] | the command line, one file per command | no |

@@ -73,8 +73,12 @@ skips! {
     DirectionContradicted "direction_contradicted" "a drop event alone said so, and the policy verdict of the same connection says otherwise"
     /// A policy of the directory allows it.
     AlreadyAllowed "already_allowed" "a policy in the output directory allows it: not applied yet, or the drop was transient"
-    /// A deny rule of a policy of the directory decides it.
-    ExplicitDeny "explicit_deny" "a deny rule in the output directory decides it; no allow rule can win over it"
+    /// A policy of the cluster allows it by now.
+    AlreadyAllowedInCluster "already_allowed_in_cluster" "a policy in the cluster allows it by now: it was applied after the drop"
+    /// A policy of the cluster allowed it long before it was dropped.
+    TransientDespitePolicy "transient_despite_policy" "a policy in the cluster had allowed it for more than a minute: the endpoint was regenerating, its identity was not spread yet, or the policy is not realized on that node (cilium-dbg endpoint list)"
+    /// A deny rule of a policy of the directory or of the cluster decides it.
+    ExplicitDeny "explicit_deny" "a deny rule in the output directory or in the cluster decides it; no allow rule can win over it"
     /// The engine did not confirm the rule.
     Unconfirmed "unconfirmed" "a fault of cpg: the rule would not have allowed this flow and was not written; please report it"
     /// The table of observations is full.

@@ -70,9 +70,10 @@ Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal end
         after_help = "Examples:
   cpg replay drops.jsonl                     one capture, plain or gzip
   cpg replay node1.jsonl node2.jsonl.gz      several, one result
+  cpg replay --context prod drops.jsonl      without what that cluster's policies allow already
   kubectl exec … -- hubble observe -o jsonpb | cpg replay -"
     )]
-    Replay(ReplayArgs),
+    Replay(Box<ReplayArgs>),
     /// Play a story through the real pipeline: a relay inside of the process, a small shop behind it
     #[command(after_help = "Examples:
   cpg demo                          play it once and look at the files
@@ -126,8 +127,6 @@ pub(super) enum OutputFormat {
 
 #[derive(Debug, Group)]
 pub(super) struct GenerateArgs {
-    #[command(flatten)]
-    pub(super) reach: ReachArgs,
     /// Do not ask Cilium's settings and the relay's nodes at the start
     #[arg(long, env = "CPG_NO_PREFLIGHT", value_parser = FalseyValueParser::new())]
     pub(super) no_preflight: bool,
@@ -136,6 +135,9 @@ pub(super) struct GenerateArgs {
     pub(super) accept_cluster: bool,
     #[command(flatten)]
     pub(super) run: RunArgs,
+    // Last, because its heading goes on.
+    #[command(flatten)]
+    pub(super) reach: ReachArgs,
 }
 
 /// The way to the relay. `HUBBLE_SERVER`, `HUBBLE_TLS` and so on, as the Hubble CLI knows them, count
@@ -204,6 +206,40 @@ pub(super) struct ReplayArgs {
     pub(super) threads: Option<usize>,
     #[command(flatten)]
     pub(super) run: RunArgs,
+    // Last, because its heading goes on.
+    #[command(flatten)]
+    pub(super) cluster: ClusterArgs,
+}
+
+/// The cluster whose policies replay counts.
+#[derive(Debug, Group)]
+#[command(next_help_heading = "The cluster's policies")]
+pub(super) struct ClusterArgs {
+    /// Kubeconfig of the cluster (default: KUBECONFIG, then ~/.kube/config, then the pod's service account)
+    #[arg(long, env = "CPG_KUBECONFIG", value_name = "FILE")]
+    pub(super) kubeconfig: Option<std::ffi::OsString>,
+    /// Context in the kubeconfig (default: the current one)
+    #[arg(long, env = "CPG_CONTEXT", value_name = "NAME")]
+    pub(super) context: Option<String>,
+    /// How long reaching the cluster and listing its policies may take
+    #[arg(long, env = "CPG_TIMEOUT", value_name = "DURATION", default_value = "10s")]
+    pub(super) timeout: String,
+    /// Write to the output directory even if its policies are those of another cluster; it is this one's then
+    #[arg(long, env = "CPG_ACCEPT_CLUSTER", value_parser = FalseyValueParser::new())]
+    pub(super) accept_cluster: bool,
+}
+
+/// Whether what the cluster's policies allow already is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ClusterDedup {
+    /// Where the cluster is reached through a kubeconfig or as a pod in it, and RBAC permits
+    Auto,
+    /// Always; that it is not possible is an error
+    #[value(name = "true")]
+    Always,
+    /// Never
+    #[value(name = "false")]
+    Never,
 }
 
 /// What generate and replay have in common.
@@ -227,6 +263,17 @@ pub(super) struct RunArgs {
     /// Leave out drops with this reason, by its name in Hubble (repeatable)
     #[arg(long, env = "CPG_IGNORE_DROP_REASON", value_name = "REASON", value_delimiter = ',')]
     pub(super) ignore_drop_reason: Vec<String>,
+    /// Leave out what a policy in the cluster allows already: auto, true or false. auto: where the cluster is
+    /// reached through a kubeconfig (replay: only where --kubeconfig or --context was given, as flag or CPG_
+    /// variable) and RBAC permits; true: anything that prevents it is an error
+    #[arg(
+        long,
+        env = "CPG_CLUSTER_DEDUP",
+        value_name = "MODE",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    pub(super) cluster_dedup: ClusterDedup,
     /// Exit with 1 when infrastructure dropped a flow
     #[arg(long, env = "CPG_FAIL_ON_INFRA_DROPS", value_parser = FalseyValueParser::new())]
     pub(super) fail_on_infra_drops: bool,

@@ -164,6 +164,9 @@ fn values(kind: Kind, value: &Value) -> Result<Vec<String>, &'static str> {
     match (kind, value) {
         (Kind::Switch, Value::Switch(switch)) => Ok(vec![switch.to_string()]),
         (Kind::Switch, _) => Err("wants true or false"),
+        (Kind::Choice, Value::Switch(switch)) => Ok(vec![switch.to_string()]),
+        (Kind::Choice, Value::Text(text)) => Ok(vec![text.clone()]),
+        (Kind::Choice, _) => Err("wants one word, or true or false"),
         (Kind::One, value) => one(value).map(|v| vec![v]).ok_or("wants one text, in quotes if need be"),
         (Kind::Many, Value::List(list)) => {
             list.iter().map(one).collect::<Option<_>>().ok_or("wants a list of texts: [a, b]")

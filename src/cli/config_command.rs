@@ -165,7 +165,9 @@ fn written(kind: Kind, values: &[String]) -> String {
     let text = |value: &String| serde_json::Value::from(value.as_str()).to_string();
     match (kind, values) {
         (Kind::Many, values) => format!("[{}]", values.iter().map(text).collect::<Vec<_>>().join(", ")),
-        (Kind::Switch, [value]) => value.clone(),
+        (Kind::Switch | Kind::Choice, [value]) if ["true", "false"].contains(&value.as_str()) => {
+            value.clone()
+        }
         (_, [value]) => text(value),
         (_, []) => "\"\"".to_owned(),
         (_, _) => text(&values.join(",")),

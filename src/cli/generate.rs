@@ -7,6 +7,7 @@ use super::hold::Hold;
 use super::logging::Log;
 use super::{output, preflight, settings};
 use crate::pipeline::{Live, Summary};
+use crate::source::relay::Trying;
 
 pub(super) async fn run(args: GenerateArgs, places: &Places, hold: &Hold, log: Log) -> ExitCode {
     let settings = match settings::Generate::new(args, places) {
@@ -35,9 +36,25 @@ async fn follow(settings: settings::Generate, hold: &Hold) -> anyhow::Result<Sum
     };
     hold.keys();
     tracing::info!(server = %connector.name(), "connected; following dropped flows");
-    store.stamp(&preflight::identity(reach.cluster.as_ref(), &relay).await, accept_cluster)?;
-    let keeper = run.keeper(store);
     let interest = run.filters.interest.clone();
+    let counts = reach.dedup.cluster_or_none().await?;
+    let cluster = match (&counts, &reach.cluster) {
+        (Some(cluster), _) => Some(cluster.clone()),
+        (None, Some(way)) => way.cluster(&Trying::default()).await.ok(),
+        (None, None) => None,
+    };
+    let policies = async {
+        tokio::select! {
+            biased;
+            // Then nothing is followed below, and there is nothing to write.
+            () = stop.stopped() => Ok(None),
+            policies = reach.dedup.policies(counts.as_ref(), &interest.namespaces) => policies,
+        }
+    };
+    let (identity, policies) = tokio::join!(preflight::identity(cluster.as_ref(), Some(&relay)), policies);
+    store.stamp(&identity, accept_cluster)?;
+    let policies = policies?;
+    let keeper = run.keeper(store, policies.map(|policies| (policies, reach.dedup.timeout)));
     let live = if reach.lasting {
         Live::lasting(connector, relay.clone(), interest)
     } else {

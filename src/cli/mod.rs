@@ -3,6 +3,7 @@
 mod args;
 mod config;
 mod config_command;
+mod dedup;
 mod demo;
 mod dev;
 mod generate;
@@ -63,7 +64,7 @@ fn run(args: Args, places: &Places, hold: &Hold) -> ExitCode {
     let code = runtime.block_on(async {
         match args.command {
             Command::Generate(args) => generate::run(*args, places, hold, log).await,
-            Command::Replay(args) => replay::run(args, hold, log).await,
+            Command::Replay(args) => replay::run(*args, places, hold, log).await,
             Command::Demo(args) => demo::run(args, log).await,
             Command::Validate(args) => validate::run(&args),
             Command::Config(args) => config_command::run(args),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::kube::{RelayService, facts};
+use crate::kube::{Cluster, RelayService, facts};
 use crate::source::relay::{Relay, Trying};
 use crate::store::ClusterIdentity;
 
@@ -10,13 +10,10 @@ use crate::store::ClusterIdentity;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who the cluster is, as far as it can be told.
-pub(super) async fn identity(cluster: Option<&RelayService>, relay: &Relay) -> ClusterIdentity {
-    let uid = async {
-        let cluster = cluster?.cluster(&Trying::default()).await.ok()?;
-        facts::identity(&cluster).await
-    };
+pub(super) async fn identity(cluster: Option<&Cluster>, relay: Option<&Relay>) -> ClusterIdentity {
+    let uid = async { facts::identity(cluster?).await };
     let name = async {
-        let mut names = relay.clusters().await.ok()?;
+        let mut names = relay?.clusters().await.ok()?;
         // A relay that sees several is asked for none.
         if names.len() == 1 { names.pop_first().map(String::from) } else { None }
     };

@@ -1,6 +1,7 @@
 //! The way to the relay: what was typed, checked, becomes a connector.
 
-use super::args::{Place, Places, ReachArgs};
+use super::args::{ClusterDedup, Place, Places, ReachArgs};
+use super::dedup::{Dedup, WayToCluster};
 use super::settings::{Mistakes, duration, keep};
 use crate::kube::{Access, RelayService, Target};
 use crate::names::Namespace;
@@ -15,16 +16,23 @@ pub(super) struct Reach {
     pub(super) lasting: bool,
     /// The cluster, when it is reached through its API server.
     pub(super) cluster: Option<RelayService>,
+    /// Whether the cluster's policies count, and of which.
+    pub(super) dedup: Dedup,
 }
 
 /// What was asked for, or every mistake in it.
-pub(super) fn reach(mut args: ReachArgs, places: &Places, mistakes: &mut Mistakes) -> Option<Reach> {
+pub(super) fn reach(
+    mut args: ReachArgs,
+    mode: ClusterDedup,
+    places: &Places,
+    mistakes: &mut Mistakes,
+) -> Option<Reach> {
     let before = mistakes.len();
     // k9s gives what it does not have as an empty text.
     args.context = args.context.filter(|context| !context.is_empty());
     args.kubeconfig = args.kubeconfig.filter(|path| !path.is_empty());
     let timeout = keep(duration("--timeout", &args.timeout), mistakes);
-    let server = match server_that_counts(&args, places, mistakes) {
+    let server = match server_that_counts(&args, mode, places, mistakes) {
         Some(server) => Some(keep(Address::parse(server).map_err(|e| format!("--server: {e}")), mistakes)?),
         None => None,
     };
@@ -36,34 +44,43 @@ pub(super) fn reach(mut args: ReachArgs, places: &Places, mistakes: &mut Mistake
             mistakes.push(e.to_string());
         }
     };
-    let (connector, cluster) = match server {
+    let is_named = args.kubeconfig.is_some() || args.context.is_some();
+    let access = Access { kubeconfig: args.kubeconfig.map(Into::into), context: args.context };
+    let (connector, cluster, of) = match server {
         Some((address, _)) => {
             let way = Direct::new(address);
             check(&way, mistakes);
-            (Connector::new(way, tls, timeout?), None)
+            let of = if is_named { WayToCluster::Named(access) } else { WayToCluster::Unnamed(access) };
+            (Connector::new(way, tls, timeout?), None, of)
         }
         None => {
-            let access = Access { kubeconfig: args.kubeconfig.map(Into::into), context: args.context };
             let way = RelayService::new(access, target?);
             check(&way, mistakes);
-            (Connector::new(way.clone(), tls, timeout?), Some(way))
+            let of = WayToCluster::Relay(Box::new(way.clone()));
+            (Connector::new(way.clone(), tls, timeout?), Some(way), of)
         }
     };
-    (mistakes.len() == before).then_some(Reach { connector, lasting: !args.no_reconnect, cluster })
+    let dedup = Dedup { mode, way: of, timeout: timeout? };
+    (mistakes.len() == before).then_some(Reach { connector, lasting: !args.no_reconnect, cluster, dedup })
 }
 
 /// The address, unless a cluster was named in a stronger place: `--context prod` wins over
-/// HUBBLE_SERVER, and both as flags contradict each other.
-fn server_that_counts<'a>(args: &'a ReachArgs, places: &Places, mistakes: &mut Mistakes) -> Option<&'a str> {
+/// HUBBLE_SERVER, and both as flags contradict each other, unless the cluster is wanted for its policies.
+fn server_that_counts<'a>(
+    args: &'a ReachArgs,
+    mode: ClusterDedup,
+    places: &Places,
+    mistakes: &mut Mistakes,
+) -> Option<&'a str> {
     let server = args.server.as_deref()?;
     let named = [("kubeconfig", args.kubeconfig.is_some()), ("context", args.context.is_some())];
     let strongest = named.iter().filter(|(_, given)| *given).map(|(key, _)| (places.of(key), *key)).max();
     match strongest {
         Some((place, _)) if place > places.of("server") => None,
-        Some((Place::Flag, key)) => {
+        Some((Place::Flag, key)) if mode != ClusterDedup::Always => {
             mistakes.push(format!(
                 "--server and --{key} contradict each other: one is an address, the other a cluster to \
-                 find the relay in"
+                 find the relay in; with --cluster-dedup=true it is the cluster whose policies count"
             ));
             None
         }

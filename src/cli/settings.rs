@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{Args, GenerateArgs, Places, ReplayArgs, RunArgs};
+use super::args::{Args, ClusterArgs, GenerateArgs, Place, Places, ReplayArgs, RunArgs};
+use super::dedup::{Dedup, WayToCluster};
 use super::logging::Log;
 use super::reach::{Reach, reach};
 use crate::classify::{Filters, ProtocolFilter, parse_reason};
 use crate::flow::{Interest, Namespaces};
+use crate::kube::{Access, ClusterPolicies};
 use crate::names::Namespace;
 use crate::pipeline::{Keeper, LEDGER_CAPACITY, Stop, Writer, on_signals};
 use crate::source::replay::Input;
@@ -35,6 +37,8 @@ pub(super) struct Generate {
 pub(super) struct Replay {
     pub(super) inputs: Vec<Input>,
     pub(super) threads: usize,
+    pub(super) dedup: Dedup,
+    pub(super) accept_cluster: bool,
     pub(super) run: Run,
 }
 
@@ -69,7 +73,7 @@ impl Generate {
         let GenerateArgs { reach: way, no_preflight, accept_cluster, run } = args;
         let preflight = !no_preflight;
         let mut mistakes = Vec::new();
-        let reach = reach(way, places, &mut mistakes);
+        let reach = reach(way, run.cluster_dedup, places, &mut mistakes);
         let run = Run::new(run, &mut mistakes);
         match (reach, run) {
             (Some(reach), Some(run)) if mistakes.is_empty() => {
@@ -84,9 +88,10 @@ impl Generate {
 
 impl Replay {
     /// Checks everything, then tells all mistakes.
-    pub(super) fn new(args: ReplayArgs) -> Result<Self, Mistakes> {
+    pub(super) fn new(args: ReplayArgs, places: &Places) -> Result<Self, Mistakes> {
         const MOST: usize = 64;
-        let ReplayArgs { files, threads, run } = args;
+        let ReplayArgs { files, threads, cluster, run } = args;
+        let accept_cluster = cluster.accept_cluster;
         let mut mistakes = Vec::new();
         let stdin = |file: &PathBuf| file.as_os_str() == "-";
         if run.hold && files.iter().any(stdin) {
@@ -101,11 +106,29 @@ impl Replay {
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
         let inputs =
             files.into_iter().map(|f| if stdin(&f) { Input::Stdin } else { Input::File(f) }).collect();
-        match Run::new(run, &mut mistakes) {
-            Some(run) if mistakes.is_empty() => Ok(Self { inputs, threads: threads.unwrap_or(cpus), run }),
+        let mode = run.cluster_dedup;
+        let timeout = keep(duration("--timeout", &cluster.timeout), &mut mistakes);
+        let way = way_to_cluster(cluster, places);
+        match (Run::new(run, &mut mistakes), timeout) {
+            (Some(run), Some(timeout)) if mistakes.is_empty() => {
+                let dedup = Dedup { mode, way, timeout };
+                Ok(Self { inputs, threads: threads.unwrap_or(cpus), dedup, accept_cluster, run })
+            }
             _ => Err(mistakes),
         }
     }
+}
+
+/// A capture may be of any cluster: only one that was named for this run, by flag or `CPG_` variable, counts by
+/// itself.
+fn way_to_cluster(args: ClusterArgs, places: &Places) -> WayToCluster {
+    // k9s gives what it does not have as an empty text.
+    let kubeconfig = args.kubeconfig.filter(|path| !path.is_empty());
+    let context = args.context.filter(|context| !context.is_empty());
+    let named = [("kubeconfig", kubeconfig.is_some()), ("context", context.is_some())];
+    let is_named = named.iter().any(|(key, given)| *given && places.of(key) >= Place::Variable);
+    let access = Access { kubeconfig: kubeconfig.map(Into::into), context };
+    if is_named { WayToCluster::Named(access) } else { WayToCluster::Unnamed(access) }
 }
 
 // === impl Run ===
@@ -119,6 +142,7 @@ impl Run {
             flush_interval,
             ignore_protocol,
             ignore_drop_reason,
+            cluster_dedup: _,
             fail_on_infra_drops,
             hold: _,
             json: _,
@@ -188,9 +212,14 @@ impl Run {
         Ok(Store::open(self.output_dir.clone(), LOCK_PATIENCE)?)
     }
 
-    /// The run's keeper.
-    pub(super) fn keeper(&self, store: Store) -> Keeper {
-        Keeper::new(Arc::clone(&self.filters), self.flush_interval, Writer::new(store, LEDGER_CAPACITY))
+    /// The run's keeper; the cluster's policies count where they are given, with how long they are waited for.
+    pub(super) fn keeper(&self, store: Store, cluster: Option<(ClusterPolicies, Duration)>) -> Keeper {
+        let writer = Writer::new(store, LEDGER_CAPACITY);
+        let keeper = Keeper::new(Arc::clone(&self.filters), self.flush_interval, writer);
+        match cluster {
+            Some((policies, patience)) => keeper.with_cluster(policies, patience),
+            None => keeper,
+        }
     }
 }
 

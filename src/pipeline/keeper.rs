@@ -12,6 +12,7 @@ use super::writer::Moved;
 use super::{Counters, FeedEnd, Fold, Live, Reopen, Replay, Stop, Summary, Writer};
 use crate::aggregate::{Ledger, Settling};
 use crate::classify::{Filters, Skip};
+use crate::kube::ClusterPolicies;
 use crate::text;
 
 /// How long the last window may take to reach the disk after a signal: whoever sent it will not wait
@@ -19,6 +20,8 @@ use crate::text;
 const AFTER_SIGNAL: Duration = Duration::from_secs(10);
 /// How long it may take at the end of the input, when nobody is in a hurry.
 const AFTER_INPUT: Duration = Duration::from_secs(600);
+/// After a signal the last window waits so long for the cluster's policies.
+const FOR_CLUSTER: Duration = Duration::from_secs(3);
 /// Unhandled drops are told at most this often.
 const NOTICE_EVERY: Duration = Duration::from_secs(60);
 
@@ -30,8 +33,17 @@ pub struct Keeper {
     /// `None` while a window is being written.
     writer: Option<Writer>,
     writing: Option<JoinHandle<(Writer, Moved)>>,
+    cluster: Option<Cluster>,
     counters: Counters,
     notices: Notices,
+}
+
+/// The cluster's policies, which the first window waits for.
+#[derive(Debug)]
+struct Cluster {
+    policies: ClusterPolicies,
+    patience: Duration,
+    told: bool,
 }
 
 /// When to say again how many drops were not turned into rules.
@@ -50,9 +62,21 @@ impl Keeper {
             flush_interval,
             writer: Some(writer),
             writing: None,
+            cluster: None,
             counters: Counters::default(),
             notices: Notices::default(),
         }
+    }
+
+    /// What these policies allow or deny already is not written. The first window waits for them, but not
+    /// longer than `patience`.
+    #[must_use]
+    pub fn with_cluster(mut self, policies: ClusterPolicies, patience: Duration) -> Self {
+        if let Some(writer) = &mut self.writer {
+            writer.count_cluster(policies.clone());
+        }
+        self.cluster = Some(Cluster { policies, patience, told: false });
+        self
     }
 
     /// Follows a stream until it ends for good or `stop` is asked for.
@@ -100,7 +124,7 @@ impl Keeper {
                 _ = tick.tick() => {
                     self.collect_writer(false).await;
                     // Still busy: the window stays open.
-                    if let Some(writer) = self.writer.take() {
+                    if !self.waits_for_cluster(started) && let Some(writer) = self.writer.take() {
                         self.write(writer, &folds, between);
                     }
                     let pending = |fold: &Shared| lock(fold).counters_mut().unhandled();
@@ -109,9 +133,38 @@ impl Keeper {
                 }
             }
         };
-        let patience = if matches!(end, FeedEnd::Stopped) { AFTER_SIGNAL } else { AFTER_INPUT };
-        let late = tokio::time::timeout(patience, self.last_window(&folds)).await.is_err();
+        let (patience, for_cluster) = match end {
+            FeedEnd::Stopped => (AFTER_SIGNAL, FOR_CLUSTER),
+            _ => (AFTER_INPUT, AFTER_INPUT),
+        };
+        let last = async {
+            self.wait_for_cluster(started, for_cluster).await;
+            self.last_window(&folds).await;
+        };
+        let late = tokio::time::timeout(patience, last).await.is_err();
         self.finish(end, late, started.elapsed())
+    }
+
+    /// Whether a window would come too early: what the cluster allows is not known yet.
+    fn waits_for_cluster(&mut self, started: Instant) -> bool {
+        let Some(cluster) = self.cluster.as_mut().filter(|cluster| !cluster.told) else { return false };
+        if cluster.policies.awaited().is_none() {
+            return false;
+        }
+        let waits = started.elapsed() < cluster.patience;
+        if !waits {
+            cluster.tell();
+        }
+        waits
+    }
+
+    /// Waits for what the cluster allows, where that is still within its time.
+    async fn wait_for_cluster(&mut self, started: Instant, most: Duration) {
+        let Some(cluster) = self.cluster.as_mut().filter(|cluster| !cluster.told) else { return };
+        let until = (started + cluster.patience).min(Instant::now() + most);
+        if tokio::time::timeout_at(until, cluster.policies.settled()).await.is_err() {
+            cluster.tell();
+        }
     }
 
     /// Writes what is there, after the write under way.
@@ -160,7 +213,9 @@ impl Keeper {
     }
 
     fn finish(self, end: FeedEnd, late: bool, elapsed: Duration) -> Summary {
-        let Self { writer, counters, filters, .. } = self;
+        let Self { writer, counters, filters, cluster, .. } = self;
+        let mut results = writer.as_ref().map(|w| w.results().clone()).unwrap_or_default();
+        results.cluster_notes = cluster.map(|cluster| cluster.policies.notes()).unwrap_or_default();
         let also_selected = writer.as_ref().map(Writer::also_selected).unwrap_or_default();
         Summary {
             namespaces_asked: filters.interest.namespaces.clone(),
@@ -168,12 +223,27 @@ impl Keeper {
             waiting: writer.as_ref().map_or(0, Writer::waiting) as u64,
             writer_lost: writer.is_none(),
             root: writer.as_ref().map(|w| w.root().to_owned()),
-            results: writer.map(|w| w.results().clone()).unwrap_or_default(),
+            results,
             also_selected,
             end,
             late,
             elapsed,
             namespaces_of_relay: None,
+        }
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Time is up: what it allows is written, like everything else.
+    fn tell(&mut self) {
+        self.told = true;
+        if let Some(what) = self.policies.awaited() {
+            tracing::warn!(
+                "the cluster's policies did not become known in time ({what}): until they are, what they allow is \
+                 written too"
+            );
         }
     }
 }

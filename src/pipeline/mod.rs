@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The feed only ever folds, under a lock that the keeper takes for the moment of swapping a ledger:
-//! nothing blocks the stream. While the writer is busy the window stays open. What could not be
+//! nothing blocks the stream. While the writer is busy the window stays open; the first one waits for the
+//! cluster's policies, where these count. What could not be
 //! written comes again with the next window.
 
 mod backoff;
@@ -15,6 +16,7 @@ mod feed;
 mod fold;
 mod keeper;
 mod live;
+mod screening;
 mod shutdown;
 mod summary;
 mod writer;

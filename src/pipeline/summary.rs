@@ -159,6 +159,9 @@ impl Summary {
             },
             "rules_added": self.results.rules_added,
             "already_allowed": map(self.results.already_allowed.iter().map(|(k, n)| (k.clone(), *n)).collect()),
+            "already_allowed_in_cluster": map(self.results.allowed_in_cluster.iter().map(|(k, n)| (k.clone(), *n)).collect()),
+            "transient_despite_policy": map(self.results.transient.iter().map(|(k, n)| (k.clone(), *n)).collect()),
+            "cluster_notes": self.results.cluster_notes,
             "denied_by": map(self.results.denied.iter().map(|(k, n)| (k.clone(), *n)).collect()),
             "conflicts": self.results.conflicts.len(),
             "unfinished": self.unfinished(),
@@ -259,6 +262,13 @@ impl Summary {
         some(f, r.already_allowed.iter(), |f, (rule, flows)| {
             writeln!(f, "  {} already allowed by {rule}", count(*flows, "flow"))
         })?;
+        some(f, r.allowed_in_cluster.iter(), |f, (rule, flows)| {
+            writeln!(f, "  {} already allowed by {rule}", count(*flows, "flow"))
+        })?;
+        some(f, r.transient.iter(), |f, (rule, flows)| {
+            writeln!(f, "  {} dropped although allowed by {rule}", count(*flows, "flow"))
+        })?;
+        some(f, r.cluster_notes.iter(), |f, note| writeln!(f, "  {note}"))?;
         some(f, r.denied.iter(), |f, (rule, flows)| {
             writeln!(f, "  {} denied by {rule}", count(*flows, "flow"))
         })?;

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::screening::Screening;
 use crate::aggregate::{Ledger, Observed, ObservedPeer, Settling, Windows};
 use crate::build::{also_selected, build};
 use crate::classify::Skip;
 use crate::flow::Identity;
+use crate::kube::ClusterPolicies;
 use crate::names::PolicyName;
 use crate::policy::{Policy, Rule, Subject};
-use crate::screen::{Known, Screened, Source, Unconfirmed, confirm};
+use crate::screen::{Unconfirmed, confirm};
 use crate::store::{Addition, Applied, Outcome, Store};
 use crate::text::{count, visible};
 
@@ -27,8 +29,7 @@ pub struct Writer {
     windows: Windows,
     results: Results,
     seen: BTreeSet<Arc<Identity>>,
-    /// What people wrote in the directory, and the revision it was read at.
-    known: (Option<u64>, Known),
+    screening: Screening,
 }
 
 /// What came of everything that was to be written.
@@ -44,7 +45,13 @@ pub struct Results {
     pub conflicts: BTreeMap<(Subject, Rule), String>,
     /// Rules of the directory that allow already what was dropped, with the flows.
     pub already_allowed: BTreeMap<String, u64>,
-    /// Deny rules of the directory that decide what was dropped, with the flows.
+    /// Rules of the cluster that allow by now what was dropped, with the flows.
+    pub allowed_in_cluster: BTreeMap<String, u64>,
+    /// Rules of the cluster that had allowed for long what was dropped, with the flows.
+    pub transient: BTreeMap<String, u64>,
+    /// Why not all policies of the cluster counted, one sentence each.
+    pub cluster_notes: Vec<String>,
+    /// Deny rules of the directory and of the cluster that decide what was dropped, with the flows.
     pub denied: BTreeMap<String, u64>,
     /// Rules that the engine did not confirm: a fault of cpg.
     pub unconfirmed: u64,
@@ -107,8 +114,13 @@ impl Writer {
             windows: Windows::new(capacity),
             results: Results::default(),
             seen: BTreeSet::new(),
-            known: (None, Known::default()),
+            screening: Screening::default(),
         }
+    }
+
+    /// What these policies decide already is not written from now on.
+    pub(super) fn count_cluster(&mut self, policies: ClusterPolicies) {
+        self.screening.count_cluster(policies);
     }
 
     /// Closes a window: everything that stands goes to the files. Gives the flows that turned out to
@@ -123,7 +135,8 @@ impl Writer {
         self.remember(&settled.ready);
         self.results.by_drop_only +=
             settled.ready.iter().filter(|(_, t)| t.proof() == crate::classify::Proof::Drop).count() as u64;
-        let built = build(self.screen(settled.ready, &mut moved));
+        let new = self.screening.screen(&mut self.store, settled.ready, &mut self.results, &mut moved);
+        let built = build(new);
         for ((_, tally), skip) in &built.skipped {
             moved.push((*skip, tally.events()));
         }
@@ -181,38 +194,6 @@ impl Writer {
         }
         warn_of_default_deny(&begins);
         moved
-    }
-
-    /// Leaves out what the policies of the directory decide already.
-    fn screen(&mut self, observations: Vec<Observed>, moved: &mut Moved) -> Vec<Observed> {
-        // A directory that cannot be read is told when it is written to.
-        let Ok((revision, foreign)) = self.store.foreign() else { return observations };
-        if self.known.0 != Some(revision) {
-            let sources: Vec<_> = foreign.iter().map(|f| (f.path.display().to_string(), f)).collect();
-            let sources =
-                sources.iter().map(|(name, f)| Source { name, home: f.home.as_ref(), text: &f.text });
-            let (known, left_out) = Known::read(sources);
-            for (file, why) in left_out {
-                tracing::warn!(file = %visible(&file, 300), "a policy that Cilium refuses decides nothing: {why}");
-            }
-            self.known = (Some(revision), known);
-        }
-        let mut new = Vec::new();
-        for observed in observations {
-            let events = observed.1.events();
-            match self.known.1.judge(&observed.0) {
-                Screened::New => new.push(observed),
-                Screened::Allowed(rule) => {
-                    moved.push((Skip::AlreadyAllowed, events));
-                    *self.results.already_allowed.entry(rule).or_default() += events;
-                }
-                Screened::Denied(rule) => {
-                    moved.push((Skip::ExplicitDeny, events));
-                    *self.results.denied.entry(rule).or_default() += events;
-                }
-            }
-        }
-        new
     }
 
     /// Takes out every rule that would not allow the observations behind it.

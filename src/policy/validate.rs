@@ -103,6 +103,11 @@ pub fn check(text: &str, options: &Options) -> Vec<Checked> {
     out
 }
 
+/// Checks one object that was read already, or every item of a list.
+pub fn check_value(value: &Value, options: &Options) -> Vec<Checked> {
+    objects(value).into_iter().map(|(path, object)| check_object(0, object, path, options)).collect()
+}
+
 /// What is to say about a document as a text.
 fn part_problems(part: &split::Part<'_>) -> Vec<Problem> {
     let note = |message: String| Problem { path: Path::root(), refusal: Refusal::Warning, message };

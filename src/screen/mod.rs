@@ -3,21 +3,28 @@
 //! Asked under the premises that a drop proves: the subject is in default deny in this direction, so
 //! only a rule that is named allows; the local host is let in by rules only. Documents come in as data.
 //! In files that are cpg's to render anew a rule counts when `merge` finds it there; every other
-//! document counts whole, here.
+//! document counts whole, here. Policies of the cluster count whole too, unless the directory has a
+//! version of its own of them ([`cluster`]).
 
+pub mod cluster;
 mod confirm;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
+pub use cluster::{ClusterKnown, ClusterPolicy, InCluster};
 pub use confirm::{Unconfirmed, confirm};
 
 use crate::aggregate::{Observation, ObservedPeer};
-use crate::engine::{AllowLocalhost, Allowance, Decision, Engine, EngineOptions, Party, RuleRefs, Traffic};
+use crate::engine::{
+    AllowLocalhost, Allowance, Decision, Engine, EngineOptions, Party, RuleRef, RuleRefs, Traffic,
+};
 use crate::flow::Protocol;
 use crate::names::Namespace;
-use crate::policy::spec::{Finding, Options, Refusal, Spec, Version};
-use crate::policy::validate::check;
+use crate::policy::spec::{Finding, Options, Origin, PolicyKind, Refusal, Spec, Version};
+use crate::policy::validate::{Checked, check};
 use crate::policy::{Allow, Entity};
+use crate::text::visible;
 
 /// A text with policies that people wrote.
 #[derive(Debug, Clone, Copy)]
@@ -30,12 +37,35 @@ pub struct Source<'a> {
     pub text: &'a str,
 }
 
+/// Which policy it is, wherever it stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyId {
+    /// What kind of object.
+    pub kind: PolicyKind,
+    /// Its namespace; `None` for a clusterwide policy.
+    pub namespace: Option<Box<str>>,
+    /// `metadata.name`.
+    pub name: Box<str>,
+}
+
+/// A rule that decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ruling {
+    /// The policy it stands in.
+    pub policy: PolicyId,
+    /// Policy and rule in words, safe to print.
+    pub rule: String,
+    /// Where the policy stands, safe to print.
+    pub source: String,
+}
+
 /// The policies that exist already.
 #[derive(Debug, Default)]
 pub struct Known {
     specs: Vec<Spec>,
     /// The name of the source of each document number in `specs`.
     sources: Vec<Box<str>>,
+    ids: BTreeSet<PolicyId>,
     /// Prepared per name of the local cluster: selectors without a cluster mean that one.
     engines: BTreeMap<Box<str>, Engine>,
 }
@@ -45,10 +75,10 @@ pub struct Known {
 pub enum Screened {
     /// Nothing that exists says anything about it.
     New,
-    /// A rule allows it already: this one, in this file.
-    Allowed(String),
-    /// A deny rule decides it, and no allow rule can help: this one, in this file.
-    Denied(String),
+    /// Rules allow it already: these, at least one.
+    Allowed(Vec<Ruling>),
+    /// Deny rules decide it, and no allow rule can help: these, at least one.
+    Denied(Vec<Ruling>),
 }
 
 // === impl Known ===
@@ -63,24 +93,30 @@ impl Known {
             let namespace = source.home.map_or("default", Namespace::as_str);
             let options = Options { namespace: namespace.into(), ..Options::of(Version::V1_19) };
             for checked in check(source.text, &options) {
-                let number = known.sources.len();
-                known.sources.push(source.name.into());
-                let Some(specs) = checked.specs else {
-                    let refused =
-                        |f: &&Finding| !matches!(f.refusal, Refusal::Warning | Refusal::Information);
-                    if let Some(finding) = checked.findings.iter().find(refused) {
-                        let why = format!("{}: {}", finding.path, finding.message);
-                        left_out.push((source.name.to_owned(), why));
-                    }
-                    continue;
-                };
-                known.specs.extend(specs.into_iter().map(|mut spec| {
-                    spec.origin.document = number;
-                    spec
-                }));
+                match specs_of(checked) {
+                    Ok(specs) => known.add(source.name, specs),
+                    Err(Some(why)) => left_out.push((source.name.to_owned(), why)),
+                    Err(None) => {}
+                }
             }
         }
         (known, left_out)
+    }
+
+    /// Takes the rule sets of one policy in, which are called by this source.
+    fn add(&mut self, source: &str, specs: Vec<Spec>) {
+        let number = self.sources.len();
+        self.sources.push(source.into());
+        self.ids.extend(specs.first().map(|spec| PolicyId::of(&spec.origin)));
+        self.specs.extend(specs.into_iter().map(|mut spec| {
+            spec.origin.document = number;
+            spec
+        }));
+    }
+
+    /// Whether this policy is among them.
+    pub fn has(&self, policy: &PolicyId) -> bool {
+        self.ids.contains(policy)
     }
 
     /// Whether there is no policy.
@@ -102,9 +138,9 @@ impl Known {
             .or_insert_with(|| Engine::new(specs.clone(), premises(cluster)));
         match decide(engine, observation) {
             Decision::Allowed { by: Allowance::Rule, rules, .. } => {
-                Screened::Allowed(name(&self.sources, &rules))
+                Screened::Allowed(rulings(&self.sources, &rules))
             }
-            Decision::Denied { rules } => Screened::Denied(name(&self.sources, &rules)),
+            Decision::Denied { rules } => Screened::Denied(rulings(&self.sources, &rules)),
             Decision::Allowed { by: Allowance::NoDefaultDeny | Allowance::Localhost, .. }
             | Decision::DefaultDeny { .. }
             | Decision::Unselected
@@ -113,11 +149,50 @@ impl Known {
     }
 }
 
-/// The first of the rules that decided, with its file.
-fn name(sources: &[Box<str>], rules: &RuleRefs<'_>) -> String {
-    let Some(rule) = rules.first() else { return String::new() };
-    let file = sources.get(rule.origin.document).map(|file| &**file).unwrap_or_default();
-    format!("{rule} in {}", crate::text::visible(file, 300))
+// === impl PolicyId ===
+
+impl PolicyId {
+    fn of(origin: &Origin) -> Self {
+        Self { kind: origin.kind, namespace: origin.namespace.clone(), name: origin.name.clone() }
+    }
+}
+
+impl fmt::Display for PolicyId {
+    /// `CiliumNetworkPolicy shop/web`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.kind.as_str())?;
+        if let Some(namespace) = &self.namespace {
+            write!(f, "{}/", visible(namespace, 80))?;
+        }
+        f.write_str(&visible(&self.name, 260))
+    }
+}
+
+// === impl Ruling ===
+
+impl fmt::Display for Ruling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.rule, self.source)
+    }
+}
+
+/// The rules of one object, or why the agent would refuse it; `None`: it is no policy.
+fn specs_of(checked: Checked) -> Result<Vec<Spec>, Option<String>> {
+    let Checked { specs, findings, .. } = checked;
+    specs.ok_or_else(|| {
+        let refused = |f: &&Finding| !matches!(f.refusal, Refusal::Warning | Refusal::Information);
+        findings.iter().find(refused).map(|finding| format!("{}: {}", finding.path, finding.message))
+    })
+}
+
+/// The rules that decided, with where they stand.
+fn rulings(sources: &[Box<str>], rules: &RuleRefs<'_>) -> Vec<Ruling> {
+    let ruling = |rule: RuleRef<'_>| Ruling {
+        policy: PolicyId::of(rule.origin),
+        rule: rule.to_string(),
+        source: visible(sources.get(rule.origin.document).map_or("", |source| source), 300).into_owned(),
+    };
+    rules.list().into_iter().map(ruling).collect()
 }
 
 /// The name of the subject's own cluster; `default` where the agent does not say.

@@ -1,5 +1,7 @@
 //! What exists already, in every form that people write it in.
 
+mod cluster;
+
 use std::sync::Arc;
 
 use super::*;
@@ -88,6 +90,7 @@ fn a_deny_rule_wins_over_everything() {
     );
     check(&spec, "denied");
     let Screened::Denied(by) = judge(&spec, &egress()) else { panic!() };
+    let by = by[0].to_string();
     assert!(by.contains("shop/x: spec.egressDeny[0]") && by.ends_with("in x.yaml"), "{by}");
 }
 

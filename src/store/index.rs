@@ -159,6 +159,19 @@ impl Index {
         })
     }
 
+    /// The file that is cpg's to render anew and holds the policy of this name.
+    pub(super) fn rendered(&self, namespace: &str, name: &str) -> Option<&Path> {
+        let found = |found: &Found| {
+            found.name.as_deref() == Some(name)
+                && found.namespace.as_ref().map(Namespace::as_str) == Some(namespace)
+        };
+        let ours = |entry: &Entry| match &entry.content {
+            Content::Policies(all) => entry.foreign.is_none() && all.iter().any(found),
+            _ => false,
+        };
+        self.files.iter().find(|(_, entry)| ours(entry)).map(|(path, _)| path.as_path())
+    }
+
     /// What a file holds, if it was looked at.
     pub(super) fn content(&self, path: &Path) -> Option<&Content> {
         self.files.get(path).map(|entry| &entry.content)

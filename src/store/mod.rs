@@ -156,6 +156,13 @@ impl Store {
         Ok((revision, texts.map(foreign).collect()))
     }
 
+    /// The policy of this name, where it stands in a file that is cpg's to render anew. As the directory was
+    /// at the last call of [`Store::foreign`] or [`Store::apply`].
+    pub fn rendered(&self, namespace: &str, name: &str) -> Option<Policy> {
+        let path = self.index.rendered(namespace, name)?;
+        Policy::from_canonical(&atomic::read(path).ok()?.text)
+    }
+
     /// The files that may hold policies and could not be looked at when [`Store::apply`] was called last,
     /// each with the reason: what they allow is not known here.
     pub fn overlooked(&self) -> impl Iterator<Item = (&Path, &str)> {

@@ -1,4 +1,5 @@
-//! An API server of a few lines: one Service, some pods, port-forwards, and every way to fail.
+//! An API server of a few lines: one Service, some pods, port-forwards, policies with lists and watches, and
+//! every way to fail.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,28 @@ pub(crate) struct State {
     pub(crate) uid: &'static str,
     /// The token that it wants, if any.
     pub(crate) token: Option<&'static str>,
+    pub(crate) policies: Policies,
+}
+
+/// The policies of the cluster.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Policies {
+    /// The kinds that there are, as they stand in a path; others are not found.
+    pub(crate) kinds: Vec<&'static str>,
+    pub(crate) objects: Vec<Value>,
+    /// What happened, with the kind. The number of an event is the version after it.
+    events: Vec<(String, Value)>,
+    /// Objects of one page; 0: all.
+    pub(crate) page: usize,
+    /// Answers that take the place of a list (`list`), of what follows its first page (`continue`) or of a
+    /// watch (`watch`) of a kind, the next so many times.
+    pub(crate) instead: Vec<(&'static str, &'static str, Answer, usize)>,
+    /// Versions up to this one are forgotten (410).
+    pub(crate) forgotten: usize,
+    /// Whether it says so in the stream, not by its status.
+    pub(crate) forgets_in_stream: bool,
+    /// Watches end when this is another number.
+    pub(crate) cut: usize,
 }
 
 pub(crate) struct FakeApi {
@@ -54,6 +77,8 @@ pub(crate) struct FakeApi {
     pub(crate) state: Arc<Mutex<State>>,
     /// Method and path of every request.
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
+    /// The same with the query.
+    pub(crate) uris: Arc<Mutex<Vec<String>>>,
     _runtime: Runtime,
 }
 
@@ -93,8 +118,82 @@ impl State {
             config: Answer::Fail(404, "configmaps \"cilium-config\" not found"),
             uid: "",
             token: None,
+            policies: Policies::default(),
         }
     }
+
+    /// [`State::well`], with these policies.
+    pub(crate) fn with_policies(relay: &str, objects: Vec<Value>) -> Self {
+        let policies = Policies { kinds: KINDS.to_vec(), objects, ..Policies::default() };
+        Self { policies, uid: "u-1", ..Self::well(relay) }
+    }
+}
+
+/// Every kind of policy, as it stands in a path.
+pub(crate) const KINDS: [&str; 3] =
+    ["ciliumclusterwidenetworkpolicies", "ciliumnetworkpolicies", "networkpolicies"];
+
+impl Policies {
+    /// Creates an object, or takes the place of the one with its name.
+    pub(crate) fn apply(&mut self, object: Value) {
+        let known = self.objects.iter().position(|known| is_same(known, &object));
+        let what = match known {
+            Some(at) => {
+                self.objects[at] = object.clone();
+                "MODIFIED"
+            }
+            None => {
+                self.objects.push(object.clone());
+                "ADDED"
+            }
+        };
+        self.happens(what, object);
+    }
+
+    pub(crate) fn delete(&mut self, object: &Value) {
+        self.objects.retain(|known| !is_same(known, object));
+        self.happens("DELETED", object.clone());
+    }
+
+    fn happens(&mut self, what: &str, mut object: Value) {
+        object["metadata"]["resourceVersion"] = json!((self.events.len() + 1).to_string());
+        self.events.push((kind_of(&object), json!({"type": what, "object": object})));
+    }
+
+    fn instead(&mut self, kind: &str, of: &str) -> Option<Answer> {
+        let (.., answer, times) = self.instead.iter_mut().find(|i| i.0 == kind && i.1 == of && i.3 > 0)?;
+        *times -= 1;
+        Some(answer.clone())
+    }
+
+    fn list(&self, kind: &str, namespace: Option<&str>, query: &str) -> Answer {
+        let at: usize = parameter(query, "continue").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let of_kind = |object: &&Value| {
+            kind_of(object) == kind && namespace.is_none_or(|n| object["metadata"]["namespace"] == n)
+        };
+        let all: Vec<Value> = self.objects.iter().filter(of_kind).cloned().collect();
+        let most = if self.page == 0 { usize::MAX } else { self.page };
+        let page: Vec<Value> = all.iter().skip(at).take(most).cloned().collect();
+        let next = at.saturating_add(most);
+        let next = if next < all.len() { next.to_string() } else { String::new() };
+        Answer::Json(json!({
+            "apiVersion": "v1", "kind": "List", "items": page,
+            "metadata": {"resourceVersion": self.events.len().to_string(), "continue": next},
+        }))
+    }
+}
+
+fn is_same(a: &Value, b: &Value) -> bool {
+    ["/kind", "/metadata/namespace", "/metadata/name"].iter().all(|path| a.pointer(path) == b.pointer(path))
+}
+
+/// The kind of an object as it stands in a path.
+fn kind_of(object: &Value) -> String {
+    object["kind"].as_str().unwrap().to_lowercase().replace("policy", "policies")
+}
+
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 impl FakeApi {
@@ -103,13 +202,14 @@ impl FakeApi {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (state, asked) = (Arc::new(Mutex::new(state)), Arc::default());
-        let (theirs, log) = (Arc::clone(&state), Arc::clone(&asked));
+        let uris = Arc::default();
+        let (theirs, log) = (Arc::clone(&state), (Arc::clone(&asked), Arc::clone(&uris)));
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, Arc::clone(&theirs), Arc::clone(&log)));
+                tokio::spawn(answer(stream, Arc::clone(&theirs), log.clone()));
             }
         });
-        Self { address, state, asked, _runtime: runtime }
+        Self { address, state, asked, uris, _runtime: runtime }
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
@@ -133,7 +233,9 @@ impl FakeApi {
     }
 }
 
-async fn answer(stream: TcpStream, state: Arc<Mutex<State>>, asked: Arc<Mutex<Vec<String>>>) -> Option<()> {
+type Log = Arc<Mutex<Vec<String>>>;
+
+async fn answer(stream: TcpStream, shared: Arc<Mutex<State>>, (asked, uris): (Log, Log)) -> Option<()> {
     let mut head = vec![0; 16 << 10];
     let head = loop {
         let n = stream.peek(&mut head).await.ok().filter(|n| *n > 0)?;
@@ -146,7 +248,8 @@ async fn answer(stream: TcpStream, state: Arc<Mutex<State>>, asked: Arc<Mutex<Ve
     let line: Vec<&str> = head.split(' ').take(2).collect();
     let path = line[1].split('?').next().unwrap_or_default().to_owned();
     asked.lock().unwrap().push(format!("{} {path}", line[0]));
-    let state = state.lock().unwrap().clone();
+    uris.lock().unwrap().push(line[1].to_owned());
+    let state = shared.lock().unwrap().clone();
     let lower = head.to_ascii_lowercase();
     if state.token.is_some_and(|token| !lower.contains(&format!("authorization: bearer {token}\r\n"))) {
         return reply(stream, head.len(), &Answer::Fail(401, "Unauthorized")).await;
@@ -167,6 +270,27 @@ async fn answer(stream: TcpStream, state: Arc<Mutex<State>>, asked: Arc<Mutex<Ve
                 None => Answer::Fail(404, "pods not found"),
                 Some((_, Forward::Fail(code))) => Answer::Fail(*code, "no port-forward"),
                 Some((_, forward)) => return forwarded(stream, forward.clone()).await,
+            }
+        }
+        p if p.starts_with("/apis/") => {
+            let query = line[1].split_once('?').map_or("", |(_, query)| query);
+            let parts: Vec<&str> = p.split('/').collect();
+            let kind = parts.last().copied().unwrap_or_default();
+            let namespace = parts.iter().position(|p| *p == "namespaces").map(|at| parts[at + 1]);
+            let of = match (parameter(query, "watch"), parameter(query, "continue")) {
+                (Some(_), _) => "watch",
+                (None, Some(_)) => "continue",
+                (None, None) => "list",
+            };
+            let instead = shared.lock().unwrap().policies.instead(kind, of);
+            match instead {
+                _ if !state.policies.kinds.contains(&kind) => Answer::Fail(404, "not found"),
+                Some(answer) => answer,
+                None if of != "watch" => state.policies.list(kind, namespace, query),
+                None => {
+                    let from = parameter(query, "resourceVersion").and_then(|v| v.parse().ok());
+                    return watched(stream, head.len(), &shared, kind, from.unwrap_or(0)).await;
+                }
             }
         }
         _ => Answer::Fail(404, "not found"),
@@ -191,6 +315,50 @@ async fn reply(mut stream: TcpStream, head: usize, answer: &Answer) -> Option<()
         body.len()
     );
     stream.write_all(text.as_bytes()).await.ok()
+}
+
+/// Events as they happen, from a version on; the body ends with the connection.
+async fn watched(
+    mut stream: TcpStream,
+    head: usize,
+    state: &Mutex<State>,
+    kind: &str,
+    from: usize,
+) -> Option<()> {
+    let (cut, gone) = {
+        let policies = &state.lock().unwrap().policies;
+        let gone = from < policies.forgotten;
+        (policies.cut, gone.then_some(policies.forgets_in_stream))
+    };
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                        "message": "too old resource version", "reason": "Expired", "code": 410});
+    if gone == Some(false) {
+        return reply(stream, head, &Answer::Fail(410, "too old resource version")).await;
+    }
+    stream.read_exact(&mut vec![0; head]).await.ok()?;
+    let start = "HTTP/1.1 200 Test\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n";
+    stream.write_all(start.as_bytes()).await.ok()?;
+    if gone.is_some() {
+        return stream
+            .write_all(format!("{}\n", json!({"type": "ERROR", "object": status})).as_bytes())
+            .await
+            .ok();
+    }
+    let mut next = from;
+    loop {
+        let events: Vec<(String, Value)> = {
+            let policies = &state.lock().unwrap().policies;
+            if policies.cut != cut {
+                return None;
+            }
+            policies.events.iter().skip(next).cloned().collect()
+        };
+        next += events.len();
+        for (_, event) in events.iter().filter(|(of, _)| of == kind) {
+            stream.write_all(format!("{event}\n").as_bytes()).await.ok()?;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }
 
 /// Frames as the kubelet sends them: a byte for the channel, data on 0, complaints on 1.

@@ -19,11 +19,23 @@ const EDGES: &[(&str, &[&str])] = &[
     ("build", &["aggregate", "classify", "flow", "policy"]),
     ("merge", &["flow", "names", "policy", "text"]),
     ("store", &["flow", "merge", "names", "policy", "text"]),
-    ("kube", &["names", "source", "text"]),
+    ("kube", &["flow", "names", "policy", "screen", "source", "text"]),
     ("demo", &["source"]),
     (
         "pipeline",
-        &["aggregate", "build", "classify", "flow", "names", "policy", "screen", "source", "store", "text"],
+        &[
+            "aggregate",
+            "build",
+            "classify",
+            "flow",
+            "kube",
+            "names",
+            "policy",
+            "screen",
+            "source",
+            "store",
+            "text",
+        ],
     ),
     (
         "cli",
@@ -182,7 +194,7 @@ fn things_that_only_one_place_may_name() {
     only("serde_yaml", &["policy/yaml/", "cli/config"]);
     only("yaml_edit", &["merge/"]);
     only("clap", &["cli/args"]);
-    only("tokio::spawn", &["pipeline/", "demo/"]);
+    only("tokio::spawn", &["pipeline/", "kube/", "demo/"]);
     only("unbounded_channel", &[]);
 }
 

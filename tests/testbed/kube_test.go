@@ -120,11 +120,11 @@ func testRoles(t *testing.T, b *bed) {
 		},
 		"create of a namespace": func(u *user) error { return u.send(ctx, "POST", core+"/namespaces", `{"metadata":{"name":"x"}}`) },
 	}
-	workstation := []string{"service", "config", "pods", "pod", "forward"}
+	workstation := []string{"service", "config", "pods", "forward", "uid"}
 	dedup := []string{"cnp", "cnp of a namespace", "cnp watch", "ccnp", "ccnp watch", "np", "np watch", "uid"}
 	for role, allowed := range map[string][]string{
 		"workstation":               workstation,
-		"in-cluster":                {"service", "endpoints", "config"},
+		"in-cluster":                {"service", "config", "uid"},
 		"cluster-dedup":             dedup,
 		"workstation-cluster-dedup": append(workstation, dedup...),
 		"none":                      nil,
@@ -183,7 +183,7 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: %[2]s}]
 			if err == nil {
 				conn.Close()
 			}
-			other := name == "without-get-pods" || name == "without-get-configmaps"
+			other := name == "without-get-namespaces" || name == "without-get-configmaps"
 			if (err == nil) != other || err != nil && !strings.Contains(strings.ToLower(err.Error()), "forbidden") {
 				t.Errorf("%s: %v", name, err)
 			}

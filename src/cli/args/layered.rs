@@ -10,6 +10,8 @@ use super::{Args, Usage};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) enum Kind {
     Switch,
+    /// One of a few words, true and false among them.
+    Choice,
     One,
     Many,
 }
@@ -70,6 +72,7 @@ pub(in crate::cli) fn settings_of(command: &str) -> Vec<Setting> {
             let kind = match arg.get_action() {
                 clap::ArgAction::Append => Kind::Many,
                 _ if arg.get_value_parser().type_id() == std::any::TypeId::of::<bool>() => Kind::Switch,
+                _ if arg.get_possible_values().iter().any(|value| value.get_name() == "true") => Kind::Choice,
                 _ => Kind::One,
             };
             Some(Setting { key: arg.get_long()?.to_owned(), kind })

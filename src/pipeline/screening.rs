@@ -1,0 +1,161 @@
+//! The screen step: what the policies of the directory and of the cluster decide already is left out, and
+//! counted with the rule's name.
+
+use std::collections::BTreeMap;
+
+use super::writer::{Moved, Results};
+use crate::aggregate::{Observation, Observed, Tally};
+use crate::build::build;
+use crate::classify::Skip;
+use crate::kube::ClusterPolicies;
+use crate::policy::Policy;
+use crate::policy::spec::PolicyKind;
+use crate::screen::cluster::Here;
+use crate::screen::{ClusterKnown, InCluster, Known, PolicyId, Ruling, Screened, Source};
+use crate::store::Store;
+use crate::text::visible;
+
+/// What is known of existing policies, read again only when they are others.
+#[derive(Debug, Default)]
+pub(super) struct Screening {
+    /// What people wrote in the directory, and the revision it was read at.
+    here: (Option<u64>, Known),
+    there: Option<There>,
+}
+
+/// What the cluster has, and the revision it was read at.
+#[derive(Debug)]
+struct There {
+    policies: ClusterPolicies,
+    revision: Option<u64>,
+    known: ClusterKnown,
+}
+
+/// Policies of the directory that are cpg's to render anew, looked up once in a window.
+type Rendered = BTreeMap<PolicyId, Option<Policy>>;
+
+// === impl Screening ===
+
+impl Screening {
+    /// From now on these count too.
+    pub(super) fn count_cluster(&mut self, policies: ClusterPolicies) {
+        self.there = Some(There { policies, revision: None, known: ClusterKnown::default() });
+    }
+
+    /// Leaves out what is decided already.
+    pub(super) fn screen(
+        &mut self,
+        store: &mut Store,
+        observations: Vec<Observed>,
+        results: &mut Results,
+        moved: &mut Moved,
+    ) -> Vec<Observed> {
+        // A directory that cannot be read is told when it is written to.
+        if !self.renew_here(store) {
+            return observations;
+        }
+        if let Some(there) = &mut self.there {
+            there.renew();
+        }
+        let mut rendered = Rendered::new();
+        let mut new = Vec::new();
+        for observed in observations {
+            let (observation, tally) = &observed;
+            let known = &mut self.here.1;
+            let here = known.judge(observation);
+            let there = self.there.as_mut().map_or(InCluster::New, |there| {
+                there.known.judge(observation, tally, |policy, allows| match policy {
+                    _ if known.has(policy) && allows => agrees(matches!(here, Screened::Allowed(_))),
+                    _ if known.has(policy) => agrees(matches!(here, Screened::Denied(_))),
+                    _ => says_rendered(store, &mut rendered, policy, observation, allows),
+                })
+            });
+            let counted = match (there, here) {
+                (InCluster::Denied(rule), _) => (Skip::ExplicitDeny, rule, &mut results.denied),
+                (_, Screened::Denied(rules)) => (Skip::ExplicitDeny, first(&rules), &mut results.denied),
+                (InCluster::Transient(rule), _) => {
+                    (Skip::TransientDespitePolicy, rule, &mut results.transient)
+                }
+                (InCluster::Allowed(rule), _) => {
+                    (Skip::AlreadyAllowedInCluster, rule, &mut results.allowed_in_cluster)
+                }
+                (InCluster::New, Screened::Allowed(rules)) => {
+                    (Skip::AlreadyAllowed, first(&rules), &mut results.already_allowed)
+                }
+                (InCluster::New, Screened::New) => {
+                    new.push(observed);
+                    continue;
+                }
+            };
+            let (skip, rule, by_rule) = counted;
+            moved.push((skip, tally.events()));
+            *by_rule.entry(rule).or_default() += tally.events();
+        }
+        new
+    }
+
+    /// Reads the directory again when it is another one; `false` when it cannot be read.
+    fn renew_here(&mut self, store: &mut Store) -> bool {
+        let Ok((revision, foreign)) = store.foreign() else { return false };
+        if self.here.0 != Some(revision) {
+            let sources: Vec<_> = foreign.iter().map(|f| (f.path.display().to_string(), f)).collect();
+            let sources =
+                sources.iter().map(|(name, f)| Source { name, home: f.home.as_ref(), text: &f.text });
+            let (known, left_out) = Known::read(sources);
+            for (file, why) in left_out {
+                tracing::warn!(file = %visible(&file, 300), "a policy that Cilium refuses decides nothing: {why}");
+            }
+            self.here = (Some(revision), known);
+        }
+        true
+    }
+}
+
+// === impl There ===
+
+impl There {
+    fn renew(&mut self) {
+        if self.revision == Some(self.policies.revision()) {
+            return;
+        }
+        let (revision, policies) = self.policies.snapshot();
+        self.revision = Some(revision);
+        let left_out = self.known.renew(policies);
+        for (policy, why) in &left_out {
+            tracing::debug!(%policy, "this policy of the cluster decides nothing here: {}", visible(why, 300));
+        }
+        if !left_out.is_empty() {
+            tracing::info!(
+                policies = left_out.len(),
+                "policies of the cluster that Cilium refuses, or that this version of cpg does not understand, decide \
+                 nothing here; --debug names each"
+            );
+        }
+    }
+}
+
+/// What the directory says where it has the policy as cpg rendered it. There only the very rule counts that
+/// build would write, as `merge` finds it; and nothing in it denies.
+fn says_rendered(
+    store: &Store,
+    rendered: &mut Rendered,
+    policy: &PolicyId,
+    observation: &Observation,
+    allows: bool,
+) -> Here {
+    let (PolicyKind::Cnp, Some(namespace)) = (policy.kind, &policy.namespace) else { return Here::Absent };
+    let found = rendered.entry(policy.clone()).or_insert_with(|| store.rendered(namespace, &policy.name));
+    let Some(found) = found else { return Here::Absent };
+    let built = build(vec![(observation.clone(), Tally::default())]).policies;
+    let has = |rule: &_| found.rules().any(|known| known == *rule);
+    agrees(allows && built.iter().any(|(subject, rules)| *subject == found.subject && rules.keys().all(has)))
+}
+
+fn agrees(it_does: bool) -> Here {
+    if it_does { Here::Agrees } else { Here::Differs }
+}
+
+/// The first of the rules that decided, with its file.
+fn first(rules: &[Ruling]) -> String {
+    rules.first().map(ToString::to_string).unwrap_or_default()
+}
