@@ -76,7 +76,7 @@ impl Dedup {
     ) -> anyhow::Result<Option<ClusterPolicies>> {
         let Some(cluster) = cluster else { return Ok(None) };
         let until = Instant::now() + self.timeout;
-        let policies = ClusterPolicies::follow(cluster, namespaces);
+        let policies = ClusterPolicies::follow(cluster, self.access(), namespaces);
         if self.mode == ClusterDedup::Always {
             match timeout_at(until, policies.complete()).await {
                 Ok(Ok(())) => {}
@@ -88,6 +88,13 @@ impl Dedup {
             }
         }
         Ok(Some(policies))
+    }
+
+    fn access(&self) -> &Access {
+        match &self.way {
+            WayToCluster::Relay(way) => way.access(),
+            WayToCluster::Named(access) | WayToCluster::Unnamed(access) => access,
+        }
     }
 
     fn late(&self, what: &str) -> anyhow::Error {

@@ -89,6 +89,11 @@ impl RelayService {
         Ok(cluster)
     }
 
+    /// What the user said about the cluster.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// The namespace of Cilium.
     pub fn namespace(&self) -> &Namespace {
         &self.target.namespace

@@ -375,3 +375,23 @@ fn a_relay_by_its_address_and_a_cluster_beside_it() {
         .says("do not count: --cluster-dedup: KUBECONFIG kubeconfig has no context");
     assert_eq!(rules(&tree(&dir.path().join("policies"))), [TO_80]);
 }
+
+#[test]
+fn a_token_that_expires_while_it_runs_is_read_anew() {
+    let relay = relay(&[denied(), marker()]);
+    let api =
+        FakeApi::new(State { token: Some("old"), ..State::with_policies(&relay.address, vec![wide()]) });
+    let dir = tempfile::tempdir().unwrap();
+    api.kubeconfig(dir.path(), "{token: old}");
+    let child = following(dir.path(), &[]);
+    child.says("policies=1");
+    api.change(|s| {
+        s.token = Some("new");
+        s.policies.cut += 1;
+    });
+    child.says("cannot be followed since");
+    api.kubeconfig(dir.path(), "{token: new}");
+    child.says("are followed again after");
+    child.signal("-TERM");
+    child.end().code(0).says("401 Unauthorized").says(WIDE);
+}

@@ -19,6 +19,7 @@ use tokio_stream::StreamExt as _;
 
 use super::held::{MOST, Phase};
 use super::{Failure, Scope, Shared, Why};
+use crate::kube::Access;
 use crate::screen::ClusterPolicy;
 
 /// Objects of one page.
@@ -39,6 +40,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Keeps one scope up to date.
 pub(super) struct Follower {
     pub(super) client: Client,
+    pub(super) access: Access,
     pub(super) scope: Scope,
     pub(super) number: usize,
     pub(super) shared: Arc<Shared>,
@@ -88,7 +90,7 @@ struct Metadata {
 
 impl Follower {
     /// Lists and watches until the task is ended, or there is nothing to be had.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let mut from: Option<String> = None;
         let mut tries = 0;
         loop {
@@ -100,6 +102,11 @@ impl Follower {
                     from = None;
                     if self.gives_up(&failure) {
                         return;
+                    }
+                    if failure.code() == Some(401)
+                        && let Ok(cluster) = self.access.open().await
+                    {
+                        self.client = cluster.client;
                     }
                 }
             }

@@ -17,8 +17,8 @@ use kube::Error;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::Cluster;
 use super::error::{Question, code};
+use super::{Access, Cluster};
 use crate::flow::Namespaces;
 use crate::names::Namespace;
 use crate::policy::spec::PolicyKind;
@@ -71,17 +71,17 @@ enum Why {
 // === impl ClusterPolicies ===
 
 impl ClusterPolicies {
-    /// Begins to list and watch the policies of these namespaces, and those of the whole cluster.
-    pub fn follow(cluster: &Cluster, namespaces: &Namespaces) -> Self {
+    /// Begins to list and watch the policies of these namespaces, and those of the whole cluster. When the API
+    /// server no longer knows us, `access` is opened anew: somebody may have logged in again.
+    pub fn follow(cluster: &Cluster, access: &Access, namespaces: &Namespaces) -> Self {
         let scopes = scopes(namespaces);
         let held = Held::new(scopes.clone());
         let shared = Shared { held: Mutex::new(held), changed: Notify::new(), of: cluster.to_string() };
         let shared = Arc::new(shared);
         let mut tasks = JoinSet::new();
         for (number, scope) in scopes.into_iter().enumerate() {
-            let follower =
-                Follower { client: cluster.client.clone(), scope, number, shared: Arc::clone(&shared) };
-            tasks.spawn(follower.run());
+            let (client, access) = (cluster.client.clone(), access.clone());
+            tasks.spawn(Follower { client, access, scope, number, shared: Arc::clone(&shared) }.run());
         }
         Self { shared, _tasks: Arc::new(tasks) }
     }
