@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::args::{GenerateArgs, Places};
 use super::logging::Log;
 use super::{output, preflight, settings};
-use crate::pipeline::{Live, Summary};
+use crate::pipeline::{Keeping, Live, Summary};
 
 pub(super) async fn run(args: GenerateArgs, places: &Places, log: Log) -> ExitCode {
     let settings = match settings::Generate::new(args, places) {
@@ -20,7 +20,7 @@ pub(super) async fn run(args: GenerateArgs, places: &Places, log: Log) -> ExitCo
 }
 
 async fn follow(settings: settings::Generate) -> anyhow::Result<Summary> {
-    let settings::Generate { reach, preflight, accept_cluster, run } = settings;
+    let settings::Generate { reach, preflight, accept_cluster, watching, run } = settings;
     let connector = reach.connector;
     let stop = settings::stop()?;
     let store = run.store()?;
@@ -34,13 +34,13 @@ async fn follow(settings: settings::Generate) -> anyhow::Result<Summary> {
     };
     tracing::info!(server = %connector.name(), "connected; following dropped flows");
     store.stamp(&preflight::identity(reach.cluster.as_ref(), &relay).await, accept_cluster)?;
-    let keeper = run.keeper(store);
     let interest = run.filters.interest.clone();
-    let live = if reach.lasting {
-        Live::lasting(connector, relay.clone(), interest)
-    } else {
-        Live::once(relay.flows(&interest))
-    };
+    let (state, watch) = watching.begin(&connector.name())?;
+    let live = Live::lasting(connector, relay.clone(), interest, watching.lasting, watch);
+    let mut keeper = run.keeper(store);
+    if let Some(((dir, gaps), watch)) = state.zip(live.watch()) {
+        keeper = keeper.keeping(Keeping::new(dir, gaps, watch));
+    }
     // Beside the stream, which does not wait for it.
     let mut following = std::pin::pin!(keeper.follow(live, stop));
     let telling = async {
@@ -53,6 +53,7 @@ async fn follow(settings: settings::Generate) -> anyhow::Result<Summary> {
         summary = &mut following => summary,
         () = telling => following.await,
     };
+    summary.min_coverage = watching.min_coverage;
     if summary.nothing_matched() {
         summary.namespaces_of_relay = relay.namespaces().await.ok().flatten();
     }

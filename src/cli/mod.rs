@@ -13,6 +13,7 @@ mod reach;
 mod replay;
 mod settings;
 mod validate;
+mod watching;
 
 use std::process::ExitCode;
 

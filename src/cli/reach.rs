@@ -11,8 +11,6 @@ use crate::text::visible;
 #[derive(Debug)]
 pub(super) struct Reach {
     pub(super) connector: Connector,
-    /// Connect again when the stream ends.
-    pub(super) lasting: bool,
     /// The cluster, when it is reached through its API server.
     pub(super) cluster: Option<RelayService>,
 }
@@ -49,7 +47,7 @@ pub(super) fn reach(mut args: ReachArgs, places: &Places, mistakes: &mut Mistake
             (Connector::new(way.clone(), tls, timeout?), Some(way))
         }
     };
-    (mistakes.len() == before).then_some(Reach { connector, lasting: !args.no_reconnect, cluster })
+    (mistakes.len() == before).then_some(Reach { connector, cluster })
 }
 
 /// The address, unless a cluster was named in a stronger place: `--context prod` wins over

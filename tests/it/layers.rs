@@ -20,23 +20,49 @@ const EDGES: &[(&str, &[&str])] = &[
     ("merge", &["flow", "names", "policy", "text"]),
     ("store", &["flow", "merge", "names", "policy", "text"]),
     ("kube", &["names", "source", "text"]),
+    ("coverage", &["names"]),
+    ("state", &["coverage", "names", "text"]),
     ("demo", &["source"]),
     (
         "pipeline",
-        &["aggregate", "build", "classify", "flow", "names", "policy", "screen", "source", "store", "text"],
+        &[
+            "aggregate",
+            "build",
+            "classify",
+            "coverage",
+            "flow",
+            "names",
+            "policy",
+            "screen",
+            "source",
+            "state",
+            "store",
+            "text",
+        ],
     ),
     (
         "cli",
         &[
-            "classify", "demo", "engine", "flow", "kube", "names", "pipeline", "policy", "source", "store",
-            "text",
+            "classify", "coverage", "demo", "engine", "flow", "kube", "names", "pipeline", "policy",
+            "source", "state", "store", "text",
         ],
     ),
 ];
 
 /// Modules that are functions of their arguments: no runtime, no files, no clock, no log.
-const PURE: &[&str] =
-    &["text", "names", "flow", "policy", "engine", "classify", "aggregate", "build", "screen", "merge"];
+const PURE: &[&str] = &[
+    "text",
+    "names",
+    "flow",
+    "policy",
+    "engine",
+    "classify",
+    "aggregate",
+    "build",
+    "screen",
+    "merge",
+    "coverage",
+];
 
 /// What a pure module must not name.
 const IMPURE: &[&str] = &[
