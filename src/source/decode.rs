@@ -461,7 +461,7 @@ mod tests {
         };
         use observer::get_flows_response::ResponseTypes;
         assert_eq!(decoder.response(message(None)), Item::Other);
-        let lost = wire::LostEvent { source: 17, num_events_lost: 5 };
+        let lost = wire::LostEvent { source: 17, num_events_lost: 5, ..Default::default() };
         let Item::Lost(lost) = decoder.response(message(Some(ResponseTypes::LostEvents(lost)))) else {
             panic!();
         };

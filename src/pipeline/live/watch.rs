@@ -304,7 +304,7 @@ impl Watch {
             let silent = node.listed && node.connected.is_some() && node.mark.is_some();
             if silent && !answered.contains_key(name) {
                 node.connected = None;
-                node.missing(before, Reason::NodeUnreachable);
+                node.missing(node.heard.map_or(before, |heard| heard.max(before)), Reason::NodeUnreachable);
             }
         }
     }

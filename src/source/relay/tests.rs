@@ -154,6 +154,7 @@ async fn told(relay: &Relay, take: usize) -> Vec<String> {
         Ok(Item::Flow(flow)) => format!("flow {} {}", flow.uuid, flow.drop_reason),
         Ok(Item::Lost(lost)) => format!("lost {}", lost.count),
         Ok(Item::NodeStatus(status)) => format!("{:?} {}", status.state, status.message),
+        Ok(Item::Undecodable) => "undecodable".to_owned(),
         Ok(Item::Other) => "other".to_owned(),
         Err(end) => format!("{:?} {end}", end.kind),
     });

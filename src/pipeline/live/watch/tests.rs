@@ -175,7 +175,7 @@ fn a_node_that_is_frozen_is_open_until_it_answers() {
         watch.flow(&flow(node, "a", 20), at(20));
     }
     watch.partly(&oldest(&[("n2", 0)]), at(40));
-    check(&watch, 41, &[("n1", Reason::NodeUnreachable, 4, 41)]);
+    check(&watch, 41, &[("n1", Reason::NodeUnreachable, 20, 41)]);
     watch.vitals(&[vitals("n1", -1_000, 50, true), vitals("n2", -1_000, 50, true)], at(50));
     watch.reached(&oldest(&[("n1", 0), ("n2", 0)]), at(53));
     check(&watch, 60, &[]);
@@ -220,7 +220,7 @@ fn a_later_run_goes_on_and_the_time_between_is_a_gap_as_far_as_the_ring_forgot()
     later.status(&said(NodeState::Connected, "n2"), at(501));
     later.vitals(&[vitals("n1", -1_000, 504, true), vitals("n2", -1_000, 504, true)], at(504));
     later.reached(&oldest(&[("n1", 10), ("n2", 400)]), at(505));
-    check(&later, 532, &[("n2", Reason::Downtime, 32, 400)]);
+    check(&later, 532, &[("n2", Reason::Downtime, 22, 400)]);
     let coverage = later.coverage(at(532));
     assert_eq!((coverage.from, coverage.nodes[&n("n2")].percent()), (at(32), 100.0 * 132.0 / 500.0));
 }
