@@ -28,6 +28,8 @@
 //! | [`merge`] | rules joined into an existing file, at node level | yes |
 //! | [`store`] | the output directory: index, names, lock, atomic files | no |
 //! | [`kube`] | kubeconfig; the way to the relay: Service, pod, port-forward; the cluster's policies | no |
+//! | [`coverage`] | gaps: what was not watched, and why; the share of the time that was | yes |
+//! | [`state`] | up to when each node was watched, kept over restarts | no |
 //! | [`demo`] | a relay inside the process that plays a story; captures with their truth | no |
 //! | [`pipeline`] | the stages joined; counters, windows, shutdown, summary | no |
 //! | [`cli`] | the command line, one file per command | no |
@@ -57,6 +59,10 @@ pub mod merge;
 pub mod store;
 
 pub mod kube;
+
+pub mod coverage;
+
+pub mod state;
 
 pub mod demo;
 

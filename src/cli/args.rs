@@ -6,8 +6,10 @@ use clap::builder::FalseyValueParser;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
 mod layered;
+mod watch;
 
 pub(super) use layered::{Kind, Layer, Place, Places, Setting, settings_of};
+pub(super) use watch::WatchArgs;
 
 /// Turns the dropped flows of a Cilium cluster into the CiliumNetworkPolicy files that would have
 /// allowed exactly them.
@@ -133,6 +135,8 @@ pub(super) struct GenerateArgs {
     /// Write to the output directory even if its policies are those of another cluster; it is this one's then
     #[arg(long, env = "CPG_ACCEPT_CLUSTER", value_parser = FalseyValueParser::new())]
     pub(super) accept_cluster: bool,
+    #[command(flatten)]
+    pub(super) watch: WatchArgs,
     #[command(flatten)]
     pub(super) run: RunArgs,
     // Last, because its heading goes on.

@@ -15,7 +15,7 @@ use super::{output, settings};
 use crate::classify::Filters;
 use crate::demo::{DemoRelay, Options, Script, Step, serve, story};
 use crate::pipeline::{Keeper, LEDGER_CAPACITY, Live, Stop, Summary, Writer};
-use crate::source::relay::{Address, Connector, Direct};
+use crate::source::relay::{Address, Connector, Direct, Start};
 use crate::store::Store;
 
 /// Short, so that files appear while the story plays.
@@ -106,7 +106,7 @@ async fn follow(
             () = stop.stopped() => {}
         }
     };
-    let flows = Live::once(relay.flows(&filters.interest));
+    let flows = Live::once(relay.flows(&filters.interest, Start::Now));
     Ok(tokio::join!(keeper.follow(flows, stop.clone()), end).0)
 }
 

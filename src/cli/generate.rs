@@ -6,7 +6,7 @@ use super::args::{GenerateArgs, Places};
 use super::hold::Hold;
 use super::logging::Log;
 use super::{output, preflight, settings};
-use crate::pipeline::{Live, Summary};
+use crate::pipeline::{Keeping, Live, Summary};
 use crate::source::relay::Trying;
 
 pub(super) async fn run(args: GenerateArgs, places: &Places, hold: &Hold, log: Log) -> ExitCode {
@@ -22,7 +22,7 @@ pub(super) async fn run(args: GenerateArgs, places: &Places, hold: &Hold, log: L
 }
 
 async fn follow(settings: settings::Generate, hold: &Hold) -> anyhow::Result<Summary> {
-    let settings::Generate { reach, preflight, accept_cluster, run } = settings;
+    let settings::Generate { reach, preflight, accept_cluster, watching, run } = settings;
     let connector = reach.connector;
     let stop = settings::stop(hold.is_on())?;
     let store = run.store()?;
@@ -54,12 +54,12 @@ async fn follow(settings: settings::Generate, hold: &Hold) -> anyhow::Result<Sum
     let (identity, policies) = tokio::join!(preflight::identity(cluster.as_ref(), Some(&relay)), policies);
     store.stamp(&identity, accept_cluster)?;
     let policies = policies?;
-    let keeper = run.keeper(store, policies.map(|policies| (policies, reach.dedup.timeout)));
-    let live = if reach.lasting {
-        Live::lasting(connector, relay.clone(), interest)
-    } else {
-        Live::once(relay.flows(&interest))
-    };
+    let (state, watch) = watching.begin(&connector.name())?;
+    let live = Live::lasting(connector, relay.clone(), interest, watching.lasting, watch);
+    let mut keeper = run.keeper(store, policies.map(|policies| (policies, reach.dedup.timeout)));
+    if let Some(((dir, gaps), watch)) = state.zip(live.watch()) {
+        keeper = keeper.keeping(Keeping::new(dir, gaps, watch));
+    }
     // Beside the stream, which does not wait for it.
     let mut following = std::pin::pin!(keeper.follow(live, stop));
     let telling = async {
@@ -72,6 +72,7 @@ async fn follow(settings: settings::Generate, hold: &Hold) -> anyhow::Result<Sum
         summary = &mut following => summary,
         () = telling => following.await,
     };
+    summary.min_coverage = watching.min_coverage;
     if summary.nothing_matched() {
         summary.namespaces_of_relay = relay.namespaces().await.ok().flatten();
     }

@@ -15,6 +15,7 @@ mod reach;
 mod replay;
 mod settings;
 mod validate;
+mod watching;
 
 use std::process::ExitCode;
 

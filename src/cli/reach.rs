@@ -12,8 +12,6 @@ use crate::text::visible;
 #[derive(Debug)]
 pub(super) struct Reach {
     pub(super) connector: Connector,
-    /// Connect again when the stream ends.
-    pub(super) lasting: bool,
     /// The cluster, when it is reached through its API server.
     pub(super) cluster: Option<RelayService>,
     /// Whether the cluster's policies count, and of which.
@@ -61,7 +59,7 @@ pub(super) fn reach(
         }
     };
     let dedup = Dedup { mode, way: of, timeout: timeout? };
-    (mistakes.len() == before).then_some(Reach { connector, lasting: !args.no_reconnect, cluster, dedup })
+    (mistakes.len() == before).then_some(Reach { connector, cluster, dedup })
 }
 
 /// The address, unless a cluster was named in a stronger place: `--context prod` wins over

@@ -8,6 +8,7 @@ use super::args::{Args, ClusterArgs, GenerateArgs, Place, Places, ReplayArgs, Ru
 use super::dedup::{Dedup, WayToCluster};
 use super::logging::Log;
 use super::reach::{Reach, reach};
+use super::watching::{Watching, watching};
 use crate::classify::{Filters, ProtocolFilter, parse_reason};
 use crate::flow::{Interest, Namespaces};
 use crate::kube::{Access, ClusterPolicies};
@@ -29,6 +30,7 @@ pub(super) struct Generate {
     pub(super) reach: Reach,
     pub(super) preflight: bool,
     pub(super) accept_cluster: bool,
+    pub(super) watching: Watching,
     pub(super) run: Run,
 }
 
@@ -70,14 +72,15 @@ pub(super) fn log(args: &Args) -> Result<Log, Mistakes> {
 impl Generate {
     /// Checks everything, then tells all mistakes.
     pub(super) fn new(args: GenerateArgs, places: &Places) -> Result<Self, Mistakes> {
-        let GenerateArgs { reach: way, no_preflight, accept_cluster, run } = args;
+        let GenerateArgs { reach: way, no_preflight, accept_cluster, watch, run } = args;
         let preflight = !no_preflight;
         let mut mistakes = Vec::new();
+        let watching = watching(watch, !way.no_reconnect, &mut mistakes);
         let reach = reach(way, run.cluster_dedup, places, &mut mistakes);
         let run = Run::new(run, &mut mistakes);
-        match (reach, run) {
-            (Some(reach), Some(run)) if mistakes.is_empty() => {
-                Ok(Self { reach, preflight, accept_cluster, run })
+        match (reach, watching, run) {
+            (Some(reach), Some(watching), Some(run)) if mistakes.is_empty() => {
+                Ok(Self { reach, preflight, accept_cluster, watching, run })
             }
             _ => Err(mistakes),
         }

@@ -30,6 +30,7 @@ pub fn response(line: &str) -> Option<GetFlowsResponse> {
         ResponseTypes::LostEvents(LostEvent {
             source: LostEventSource::from_str_name(&text(lost, "source")).unwrap_or_default().into(),
             num_events_lost: text(lost, "num_events_lost").parse().unwrap_or_default(),
+            ..LostEvent::default()
         })
     };
     Some(GetFlowsResponse {

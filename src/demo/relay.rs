@@ -21,8 +21,8 @@ use super::view::{Seen, View};
 use crate::source::proto::observer::get_flows_response::ResponseTypes;
 use crate::source::proto::observer::observer_server::{Observer, ObserverServer};
 use crate::source::proto::observer::{
-    GetFlowsRequest, GetFlowsResponse, GetNamespacesRequest, GetNamespacesResponse, Namespace,
-    ServerStatusRequest, ServerStatusResponse,
+    GetFlowsRequest, GetFlowsResponse, GetNamespacesRequest, GetNamespacesResponse, GetNodesRequest,
+    GetNodesResponse, Namespace, Node, ServerStatusRequest, ServerStatusResponse,
 };
 use crate::source::proto::relay::{NodeState, NodeStatusEvent};
 
@@ -104,6 +104,7 @@ struct Shared {
     streams: AtomicUsize,
     flows_sent: AtomicU64,
     status_calls: AtomicU64,
+    started: tokio::time::Instant,
 }
 
 // === impl Script ===
@@ -182,6 +183,7 @@ impl DemoRelay {
                 streams: AtomicUsize::new(0),
                 flows_sent: AtomicU64::new(0),
                 status_calls: AtomicU64::new(0),
+                started: tokio::time::Instant::now(),
             }),
         }
     }
@@ -261,12 +263,35 @@ impl Observer for DemoRelay {
         self.refuse()?;
         let link = request.extensions().get::<Link>().cloned();
         let request = request.into_inner();
+        if request.first {
+            // How far back it reaches: a relay of scripts holds nothing.
+            return Ok(Response::new(Box::pin(tokio_stream::empty())));
+        }
         self.record(&request);
         let (script, view) = self.answer(&request)?;
         let (out, stream) = mpsc::channel(STREAM_BUFFER);
         let player = Player { out, view, follow: request.follow, link, relay: self.clone() };
         tokio::spawn(player.play(script));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn get_nodes(
+        &self,
+        _request: Request<GetNodesRequest>,
+    ) -> Result<Response<GetNodesResponse>, Status> {
+        self.refuse()?;
+        let node = |name: &String, state: NodeState| Node {
+            name: name.clone(),
+            version: "v1.19.4".to_owned(),
+            state: state.into(),
+            uptime_ns: u64::try_from(self.shared.started.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            max_flows: 4095,
+            ..Node::default()
+        };
+        let Options { nodes, unavailable, .. } = &self.shared.options;
+        let connected = nodes.iter().map(|name| node(name, NodeState::NodeConnected));
+        let unavailable = unavailable.iter().map(|name| node(name, NodeState::NodeUnavailable));
+        Ok(Response::new(GetNodesResponse { nodes: connected.chain(unavailable).collect() }))
     }
 
     async fn get_namespaces(

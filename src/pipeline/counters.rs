@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::classify::{Class, Filter, Outcome, Skip};
 use crate::flow::{DropReason, Flow, Verdict};
-use crate::names::Namespace;
+use crate::names::{Namespace, NodeName};
 use crate::source::unknown::UnknownValues;
 use crate::source::{LostSource, NodeState};
 
 /// Namespaces remembered to tell the user what there was.
 const NAMESPACES: usize = 1_000;
+/// Nodes whose lost events are told apart; those of others are counted under no name.
+const NODES: usize = 10_000;
 
 /// The counters of a run, or of a part of it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -29,6 +31,21 @@ pub struct Counters {
     pub not_of_interest: u64,
     /// Events that Hubble lost, by where.
     pub lost: BTreeMap<LostSource, u64>,
+    /// The same events by where and by the node that lost them.
+    pub lost_by_node: BTreeMap<(LostSource, NodeName), u64>,
+    /// Flows that came once more, after a reconnect or from a node that the relay found again. They are in no
+    /// other counter, nor in [`Counters::flows`].
+    pub repeated: u64,
+    /// Times that flows were forgotten too early for want of room: some may be counted twice.
+    pub forgotten: u64,
+    /// Flows, counted elsewhere, that were dropped before the start of the run.
+    pub history: u64,
+    /// Messages that could not be decoded; some may have been flows.
+    pub undecodable: u64,
+    /// Times that a connection was made again.
+    pub reconnects: u64,
+    /// Times that another stream took over, as planned or since the one before did not hear every node.
+    pub rotations: u64,
     /// Node status events of the relay.
     pub node_status: BTreeMap<NodeState, u64>,
     /// Items that are no flow and not counted above.
@@ -62,6 +79,19 @@ impl Counters {
         }
     }
 
+    /// Counts events that Hubble lost.
+    pub(super) fn lost(&mut self, source: LostSource, node: NodeName, events: u64) {
+        *self.lost.entry(source).or_default() += events;
+        self.add_lost(source, node, events);
+    }
+
+    fn add_lost(&mut self, source: LostSource, node: NodeName, events: u64) {
+        let full =
+            self.lost_by_node.len() >= NODES && !self.lost_by_node.contains_key(&(source, node.clone()));
+        let node = if full { NodeName::default() } else { node };
+        *self.lost_by_node.entry((source, node)).or_default() += events;
+    }
+
     /// Moves flows from `needs` to a reason: it showed later that nothing can come of them.
     pub(super) fn move_to_skipped(&mut self, skip: Skip, flows: u64) {
         self.needs = self.needs.saturating_sub(flows);
@@ -78,6 +108,13 @@ impl Counters {
             filtered,
             not_of_interest,
             lost,
+            lost_by_node,
+            repeated,
+            forgotten,
+            history,
+            undecodable,
+            reconnects,
+            rotations,
             node_status,
             other_items,
             unknown,
@@ -90,6 +127,15 @@ impl Counters {
         add(&mut self.filtered, filtered);
         self.not_of_interest += not_of_interest;
         add(&mut self.lost, lost);
+        for ((source, node), events) in lost_by_node {
+            self.add_lost(source, node, events);
+        }
+        self.repeated += repeated;
+        self.forgotten += forgotten;
+        self.history += history;
+        self.undecodable += undecodable;
+        self.reconnects += reconnects;
+        self.rotations += rotations;
         add(&mut self.node_status, node_status);
         self.other_items += other_items;
         self.unknown.merge(unknown);

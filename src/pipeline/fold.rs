@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use hashbrown::HashSet;
+use jiff::Timestamp;
 
 use super::{Counters, LEDGER_CAPACITY};
 use crate::aggregate::{Ledger, observe};
@@ -22,6 +23,8 @@ pub struct Fold {
     ledger: Ledger,
     counters: Counters,
     told: HashSet<u64>,
+    /// Flows before this time are history.
+    started: Option<Timestamp>,
 }
 
 // === impl Fold ===
@@ -34,7 +37,20 @@ impl Fold {
             ledger: Ledger::new(LEDGER_CAPACITY),
             counters: Counters::default(),
             told: HashSet::new(),
+            started: None,
         }
+    }
+
+    /// Flows that were dropped before `start` are history from now on; without it none is.
+    #[must_use]
+    pub fn started(mut self, start: Timestamp) -> Self {
+        self.started = Some(start);
+        self
+    }
+
+    /// Whether a flow was dropped before the run began, by its node's clock. One without a time is not.
+    pub fn is_history(&self, flow: &Flow) -> bool {
+        self.started.zip(flow.time).is_some_and(|(start, time)| time < start)
     }
 
     /// Folds one item in.
@@ -42,8 +58,8 @@ impl Fold {
         match item {
             Item::Flow(flow) => self.flow(&flow),
             Item::Lost(lost) => {
-                *self.counters.lost.entry(lost.source).or_default() += lost.count;
                 tracing::debug!(source = ?lost.source, events = lost.count, node = %lost.node, "Hubble lost events");
+                self.counters.lost(lost.source, lost.node, lost.count);
             }
             Item::NodeStatus(status) => {
                 *self.counters.node_status.entry(status.state).or_default() += 1;
@@ -57,6 +73,7 @@ impl Fold {
                     _ => tracing::info!(nodes, count = status.nodes.len(), state = ?status.state, "nodes"),
                 }
             }
+            Item::Undecodable => self.counters.undecodable += 1,
             Item::Other => self.counters.other_items += 1,
         }
     }
@@ -79,7 +96,9 @@ impl Fold {
         &mut self.counters
     }
 
-    fn flow(&mut self, flow: &Flow) {
+    /// Folds one flow in.
+    pub(super) fn flow(&mut self, flow: &Flow) {
+        self.counters.history += u64::from(self.is_history(flow));
         if is_policy_verdict(flow)
             && let Some(connection) = flow.connection()
         {

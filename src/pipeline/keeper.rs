@@ -1,15 +1,16 @@
 //! The loop that everything hangs on: it starts the feed, closes windows, and ends the run in order.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::feed::{Shared, lock};
 use super::writer::Moved;
-use super::{Counters, FeedEnd, Fold, Live, Reopen, Replay, Stop, Summary, Writer};
+use super::{Counters, FeedEnd, Fold, Keeping, Live, Reopen, Replay, SharedWatch, Stop, Summary, Writer};
 use crate::aggregate::{Ledger, Settling};
 use crate::classify::{Filters, Skip};
 use crate::kube::ClusterPolicies;
@@ -36,6 +37,9 @@ pub struct Keeper {
     cluster: Option<Cluster>,
     counters: Counters,
     notices: Notices,
+    /// Where the state for the next run goes.
+    keeping: Option<Arc<Mutex<Keeping>>>,
+    watch: Option<SharedWatch>,
 }
 
 /// The cluster's policies, which the first window waits for.
@@ -65,6 +69,8 @@ impl Keeper {
             cluster: None,
             counters: Counters::default(),
             notices: Notices::default(),
+            keeping: None,
+            watch: None,
         }
     }
 
@@ -79,9 +85,18 @@ impl Keeper {
         self
     }
 
+    /// Keeps the state for the next run.
+    #[must_use]
+    pub fn keeping(mut self, keeping: Keeping) -> Self {
+        self.keeping = Some(Arc::new(Mutex::new(keeping)));
+        self
+    }
+
     /// Follows a stream until it ends for good or `stop` is asked for.
-    pub async fn follow<R: Reopen>(self, live: Live<R>, stop: Stop) -> Summary {
-        let fold = Arc::new(Mutex::new(Fold::new(Arc::clone(&self.filters))));
+    pub async fn follow<R: Reopen>(mut self, live: Live<R>, stop: Stop) -> Summary {
+        self.watch = live.watch();
+        let fold = Fold::new(Arc::clone(&self.filters)).started(Timestamp::now());
+        let fold = Arc::new(Mutex::new(fold));
         let feed = tokio::spawn(live.run(Arc::clone(&fold), stop));
         self.keep(vec![fold], feed, Settling::Window).await
     }
@@ -178,6 +193,11 @@ impl Keeper {
 
     /// Takes every fold's window and writes it in the background.
     fn write(&mut self, mut writer: Writer, folds: &[Shared], when: Settling) {
+        let keeping = self.keeping.clone();
+        // Before the folds: what comes in between is told of later, and not the other way round.
+        if let Some(keeping) = &keeping {
+            keeping.lock().unwrap_or_else(PoisonError::into_inner).taking();
+        }
         let mut ledger: Option<Ledger> = None;
         for fold in folds {
             let (part, counted) = lock(fold).take();
@@ -194,6 +214,10 @@ impl Keeper {
         let ledger = ledger.unwrap_or_else(|| Ledger::new(super::LEDGER_CAPACITY));
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let moved = writer.window(ledger, when);
+            if let Some(keeping) = keeping {
+                let mut keeping = keeping.lock().unwrap_or_else(PoisonError::into_inner);
+                keeping.written(writer.results(), when == Settling::Final);
+            }
             (writer, moved)
         }));
     }
@@ -213,7 +237,8 @@ impl Keeper {
     }
 
     fn finish(self, end: FeedEnd, late: bool, elapsed: Duration) -> Summary {
-        let Self { writer, counters, filters, cluster, .. } = self;
+        let Self { writer, counters, filters, cluster, watch, .. } = self;
+        let coverage = watch.map(|shared| super::live::watch(&shared).coverage(Timestamp::now()));
         let mut results = writer.as_ref().map(|w| w.results().clone()).unwrap_or_default();
         results.cluster_notes = cluster.map(|cluster| cluster.policies.notes()).unwrap_or_default();
         let also_selected = writer.as_ref().map(Writer::also_selected).unwrap_or_default();
@@ -229,6 +254,8 @@ impl Keeper {
             late,
             elapsed,
             namespaces_of_relay: None,
+            coverage,
+            min_coverage: None,
         }
     }
 }

@@ -1,18 +1,39 @@
-//! A live stream as feed: read until it ends, connect again, read on.
+//! A live stream as feed: read until it ends, connect again, go on from where it was.
+//!
+//! ```text
+//!  stream ─▶ came already? ─▶ fold          health, nodes, rings (beside the stream) ─▶ watch ─▶ coverage
+//!     └── ended, silent ─▶ wait ─▶ connect ─▶ since = what every node was delivered up to, less the overlap
+//!     └── open for long, a node that is not read ─▶ a second stream, then the first is left
+//! ```
+//!
+//! A relay asks a node that it finds again with the request of the stream as it was made: hence streams are
+//! rotated, so that no `since` gets old, and what comes twice is counted once.
 
 use std::future::Future;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use jiff::Timestamp;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_stream::{Stream, StreamExt as _};
 
 use super::feed::{FeedEnd, Shared, lock};
 use super::{Backoff, Stop};
-use crate::flow::Interest;
 use crate::source::Item;
-use crate::source::relay::{ConnectError, ConnectErrorKind, Connector, EndKind, Flows, Relay, StreamEnd};
+use crate::source::relay::{
+    ConnectError, ConnectErrorKind, EndKind, FlowTimes, NodeVitals, Start, StreamEnd,
+};
 use crate::source::unknown::UnknownValues;
+
+mod again;
+mod seen;
+mod watch;
+
+pub use again::Again;
+use seen::{Known, Seen};
+pub use watch::{GAPS, Watch};
 
 /// A stream that lives so long without a word counts as connected too: an agent on a quiet node says
 /// nothing.
@@ -21,6 +42,16 @@ const STANDS: Duration = Duration::from_secs(5);
 const FORGIVEN: Duration = Duration::from_secs(60);
 /// Without a flow for so long, people want to know whether anything is there.
 const QUIET: Duration = Duration::from_secs(10);
+/// So long after a stream was opened every node that the relay reaches is read.
+const PICKED_UP: Duration = Duration::from_secs(3);
+/// How often the nodes are asked for while it is not known how far back one of them was read.
+const SOON: Duration = Duration::from_secs(5);
+/// The relay has so long to answer a health check.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// So many health checks in a row have to fail, without an item between them.
+const FAILURES: u32 = 2;
+/// Streams in a row that fail with a message of the same place; then it is passed over.
+const STUCK: u32 = 3;
 
 /// A stream that can be read.
 pub trait FlowStream: Stream<Item = Result<Item, StreamEnd>> + Unpin + Send + 'static {
@@ -28,24 +59,75 @@ pub trait FlowStream: Stream<Item = Result<Item, StreamEnd>> + Unpin + Send + 's
     fn take_unknown(&mut self) -> UnknownValues;
 }
 
-/// What opens a new stream, over a new connection.
+/// The relay, as a stream that lasts needs it.
 pub trait Reopen: Send + 'static {
     /// What it opens.
     type Flows: FlowStream;
 
-    /// Connects and opens, within a time of its own.
-    fn reopen(&mut self) -> impl Future<Output = Result<Self::Flows, ConnectError>> + Send;
+    /// A new connection, within a time of its own.
+    fn reconnect(&mut self) -> impl Future<Output = Result<(), ConnectError>> + Send;
+
+    /// A new stream over the connection.
+    fn open(&self, start: Start) -> Self::Flows;
+
+    /// Questions over the connection, beside the streams.
+    fn ask(&self, question: Question) -> Asking;
 
     /// No flow has come for a while: says what is connected. Must not wait.
     fn tell_quiet(&self) {}
 }
 
-/// A stream of a relay, over new connections when it ends.
-#[derive(Debug)]
-pub struct Again {
-    connector: Connector,
-    interest: Interest,
-    relay: Relay,
+/// What is asked beside the stream; that the relay lives, always.
+#[derive(Debug, Clone, Copy)]
+pub struct Question {
+    /// How long a relay that lives may take.
+    pub patience: Duration,
+    /// How far back the rings reach.
+    pub reach: bool,
+    /// What nodes have since this time.
+    pub since: Option<Timestamp>,
+}
+
+/// What came back.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    /// Why the relay does not seem to live.
+    pub dead: Option<StreamEnd>,
+    /// Its nodes, where it told.
+    pub nodes: Option<Vec<NodeVitals>>,
+    /// It has no way to tell its nodes.
+    pub no_nodes: bool,
+    /// How far back the rings reach, where that was asked or the nodes were not told.
+    pub oldest: Option<FlowTimes>,
+    /// What was asked for with `since`, and that time.
+    pub first: Option<(Timestamp, FlowTimes)>,
+}
+
+/// An answer on its way.
+pub type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// The bookkeeping of a run, shared by the stream and whoever tells of it.
+pub type SharedWatch = Arc<Mutex<Watch>>;
+
+/// How a lasting stream is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Lasting {
+    /// Where the first stream begins, when no earlier run is gone on from.
+    pub start: Start,
+    /// How often the relay is asked whether it lives, and for its nodes; not zero.
+    pub health_interval: Duration,
+    /// How long a stream is read before another takes its place; not zero.
+    pub rotate_interval: Duration,
+    /// Whether to connect again when the stream ends.
+    pub reconnect: bool,
+}
+
+/// The time of day, told in tests.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wall {
+    Real,
+    #[cfg(test)]
+    Told(Timestamp, Instant),
 }
 
 /// A live stream as feed.
@@ -53,6 +135,11 @@ pub struct Again {
 pub struct Live<R: Reopen = Again> {
     flows: R::Flows,
     reopen: Option<R>,
+    watch: SharedWatch,
+    lasting: Lasting,
+    /// What the stream was asked for, where that was a time.
+    since: Option<Timestamp>,
+    wall: Wall,
 }
 
 /// Since when there is no stream, and why.
@@ -68,58 +155,113 @@ enum Read {
     Lost,
 }
 
-// === impl Live ===
+/// What is kept from stream to stream.
+struct Reading {
+    fold: Shared,
+    seen: Seen,
+    gone: Option<Gone>,
+    quiet: Option<Instant>,
+    /// Health checks in a row that failed.
+    failures: u32,
+    /// A flow came on this stream that had not come before.
+    news: bool,
+}
 
-impl Live<Again> {
-    /// Reads the flows of this relay, and over new connections of `connector` when they end.
-    pub fn lasting(connector: Connector, relay: Relay, interest: Interest) -> Self {
-        Self { flows: relay.flows(&interest), reopen: Some(Again { connector, interest, relay }) }
-    }
+/// What one turn of the loop was about.
+enum Turn {
+    Item(Option<Result<Item, StreamEnd>>),
+    Next(Option<Result<Item, StreamEnd>>),
+    Answer(Answer),
+    Due,
+    Stopped,
+}
 
-    /// Reads this stream until it ends.
-    pub fn once(flows: Flows) -> Self {
-        Self { flows, reopen: None }
+// === impl Lasting ===
+
+impl Default for Lasting {
+    fn default() -> Self {
+        Self {
+            start: Start::Held,
+            health_interval: Duration::from_secs(30),
+            rotate_interval: Duration::from_secs(30 * 60),
+            reconnect: true,
+        }
     }
 }
 
+// === impl Wall ===
+
+impl Wall {
+    fn now(self) -> Timestamp {
+        match self {
+            Self::Real => Timestamp::now(),
+            #[cfg(test)]
+            Self::Told(start, at) => start + at.elapsed(),
+        }
+    }
+}
+
+// === impl Live ===
+
 impl<R: Reopen> Live<R> {
+    /// The bookkeeping, to tell of while the stream is read and after it; `None` of a stream beside which
+    /// nothing can be asked.
+    pub fn watch(&self) -> Option<SharedWatch> {
+        self.reopen.is_some().then(|| Arc::clone(&self.watch))
+    }
+
     /// Reads until the run is to stop, or a stream ends for good.
     pub(super) async fn run(mut self, fold: Shared, stop: Stop) -> FeedEnd {
         let mut backoff = Backoff::default();
-        let mut gone: Option<Gone> = None;
-        let mut quiet = Some(Instant::now() + QUIET);
+        let mut stuck = 0;
+        let mut since = self.since;
+        let mut reading = Reading {
+            fold,
+            seen: Seen::new(),
+            gone: None,
+            quiet: Some(Instant::now() + QUIET),
+            failures: 0,
+            news: false,
+        };
         loop {
             let opened = Instant::now();
-            let read = self.read(&fold, &stop, &mut gone, &mut quiet).await;
-            lock(&fold).counters_mut().unknown.merge(self.flows.take_unknown());
+            self.tell(|watch, now| watch.opened(now, since));
+            reading.news = false;
+            let read = self.read(&mut reading, &stop).await;
+            lock(&reading.fold).counters_mut().unknown.merge(self.flows.take_unknown());
             let end = match read {
-                Read::Stopped => return stopped(gone),
+                Read::Stopped => return stopped(reading.gone),
                 Read::Ended(end) => end,
-                Read::Lost => return FeedEnd::Lost("the stream ended without saying how".into()),
+                Read::Lost => {
+                    return FeedEnd::Lost("the stream ended without saying how".into());
+                }
             };
-            let Some(reopen) = self.reopen.as_mut().filter(|_| end.kind != EndKind::Refused) else {
+            self.tell(|watch, now| watch.ended(now));
+            let Some(reopen) =
+                self.reopen.as_mut().filter(|_| self.lasting.reconnect && end.kind != EndKind::Refused)
+            else {
                 return FeedEnd::Stream(end);
             };
             backoff.lasted(opened.elapsed());
-            let gone = match &mut gone {
+            // A message that ends every stream would come again for ever.
+            stuck = if reading.news || end.kind != EndKind::Other { 0 } else { stuck + 1 };
+            let gone = match &mut reading.gone {
                 Some(gone) => gone,
                 None => {
-                    tracing::warn!(
-                        "the stream of the relay ended ({end}); connecting again, flows are missed until then"
-                    );
-                    gone.insert(Gone { since: Instant::now(), why: end.status.clone() })
+                    tracing::warn!("the stream of the relay ended ({end}); connecting again");
+                    reading.gone.insert(Gone { since: Instant::now(), why: end.status.clone() })
                 }
             };
-            self.flows = loop {
+            loop {
                 let wait = backoff.next(random());
                 tracing::debug!(wait = %humantime::format_duration(wait), "before connecting again");
-                let opened = tokio::select! {
+                let connected = tokio::select! {
                     biased;
                     () = stop.stopped() => return stopped(Some(Gone { since: gone.since, why: gone.why.clone() })),
-                    opened = async { sleep(wait).await; reopen.reopen().await } => opened,
+                    connected = async { sleep(wait).await; reopen.reconnect().await } => connected,
                 };
-                match opened {
-                    Ok(flows) => break flows,
+                match connected {
+                    Ok(()) => break,
                     Err(e) if e.kind == ConnectErrorKind::Refused => {
                         return FeedEnd::Stream(StreamEnd { status: e.message, kind: EndKind::Refused });
                     }
@@ -128,65 +270,244 @@ impl<R: Reopen> Live<R> {
                         gone.why = e.message;
                     }
                 }
+            }
+            let now = self.wall.now();
+            since = if stuck >= STUCK {
+                tracing::warn!("the same flows end every stream ({end}): they are passed over");
+                stuck = 0;
+                Some(now)
+            } else {
+                watch(&self.watch).resume(now)
             };
+            reading.failures = 0;
+            lock(&reading.fold).counters_mut().reconnects += 1;
+            self.flows = reopen.open(since.map_or(self.lasting.start, Start::Since));
         }
     }
 
-    /// Reads one stream to its end.
-    async fn read(
-        &mut self,
-        fold: &Shared,
-        stop: &Stop,
-        gone: &mut Option<Gone>,
-        quiet: &mut Option<Instant>,
-    ) -> Read {
-        let opened = Instant::now();
+    /// Reads one stream to its end, and those that take its place meanwhile.
+    async fn read(&mut self, reading: &mut Reading, stop: &Stop) -> Read {
+        let mut opened = Instant::now();
+        let mut rotated = opened;
+        let mut wish = false;
+        let mut next: Option<(R::Flows, Instant, Timestamp)> = None;
+        let mut asking: Option<Asking> = None;
+        let mut poll_at = opened + PICKED_UP.min(self.lasting.health_interval);
+        let due: Sleep = sleep_until(opened);
+        let mut due = std::pin::pin!(due);
         loop {
-            // What is waited for beside the stream: nothing in the long run, so that no timer is made for
-            // every item.
-            let beside = async {
-                match (&gone, *quiet) {
-                    (None, None) => std::future::pending().await,
-                    (Some(_), _) => sleep_until(opened + STANDS).await,
-                    (None, Some(when)) => sleep_until(when).await,
-                }
-            };
-            let item = tokio::select! {
+            let wake = self.wake(
+                reading,
+                opened,
+                rotated,
+                poll_at,
+                wish,
+                next.as_ref().map(|n| n.1),
+                asking.is_some(),
+            );
+            if due.deadline() != wake {
+                due.as_mut().reset(wake);
+            }
+            let turn = tokio::select! {
                 biased;
-                () = stop.stopped() => return Read::Stopped,
-                item = self.flows.next() => Some(item),
-                () = beside => None,
+                () = stop.stopped() => Turn::Stopped,
+                answer = async { match &mut asking { Some(asking) => asking.await, None => std::future::pending().await } } => Turn::Answer(answer),
+                () = due.as_mut() => Turn::Due,
+                item = async { match &mut next { Some((flows, ..)) => flows.next().await, None => std::future::pending().await } } => Turn::Next(item),
+                item = self.flows.next() => Turn::Item(item),
             };
-            let Some(item) = item else {
-                if gone.is_some() {
-                    back(gone);
-                } else if quiet.take().is_some()
-                    && let Some(reopen) = &self.reopen
-                {
-                    reopen.tell_quiet();
+            match turn {
+                Turn::Stopped => return Read::Stopped,
+                Turn::Item(Some(Ok(item))) => self.item(reading, item),
+                Turn::Item(Some(Err(end))) => {
+                    // The one that was to take its place does so now.
+                    let Some((flows, _, since)) = next.take() else { return Read::Ended(end) };
+                    self.swap(reading, flows, since);
+                    (opened, rotated, wish) = (Instant::now(), Instant::now(), false);
                 }
-                continue;
-            };
-            match item {
-                Some(Ok(item)) => {
-                    back(gone);
-                    if matches!(item, Item::Flow(_)) {
-                        *quiet = None;
+                Turn::Item(None) => return Read::Lost,
+                Turn::Next(Some(Ok(item))) => {
+                    if let Some((flows, _, since)) = next.take() {
+                        self.swap(reading, flows, since);
+                        (opened, rotated, wish) = (Instant::now(), Instant::now(), false);
+                        poll_at = opened + PICKED_UP.min(self.lasting.health_interval);
                     }
-                    lock(fold).item(item);
+                    self.item(reading, item);
                 }
-                Some(Err(end)) => return Read::Ended(end),
-                None => return Read::Lost,
+                Turn::Next(_) => {
+                    tracing::debug!("the stream that was to take over ended; the one before is read on");
+                    next = None;
+                    rotated = Instant::now();
+                }
+                Turn::Answer(answer) => {
+                    asking = None;
+                    match self.answered(reading, answer) {
+                        Ok(rotate) => wish |= rotate,
+                        Err(end) => return Read::Ended(end),
+                    }
+                    let open = watch(&self.watch).is_open();
+                    let pause = if open { SOON } else { self.lasting.health_interval };
+                    poll_at = Instant::now() + pause.min(self.lasting.health_interval);
+                }
+                Turn::Due => {
+                    let now = Instant::now();
+                    if reading.gone.is_some() && now >= opened + STANDS {
+                        back(&mut reading.gone);
+                    }
+                    let Some(reopen) = &self.reopen else {
+                        reading.quiet = None;
+                        continue;
+                    };
+                    if reading.gone.is_none() && reading.quiet.take_if(|quiet| now >= *quiet).is_some() {
+                        reopen.tell_quiet();
+                    }
+                    if asking.is_none() && now >= poll_at {
+                        let (told, patience) =
+                            (watch(&self.watch), PATIENCE.min(self.lasting.health_interval));
+                        let since = told.suspects(self.wall.now());
+                        asking = Some(reopen.ask(Question { patience, reach: told.is_open(), since }));
+                    }
+                    if next.as_ref().is_some_and(|(_, since, _)| now >= *since + STANDS)
+                        && let Some((flows, _, since)) = next.take()
+                    {
+                        // It says nothing, as on a cluster that is quiet.
+                        self.swap(reading, flows, since);
+                        (opened, rotated, wish) = (now, now, false);
+                        poll_at = opened + PICKED_UP.min(self.lasting.health_interval);
+                    } else if next.is_none() && now >= self.rotate_at(opened, rotated, wish) {
+                        let wall = self.wall.now();
+                        let since = watch(&self.watch).resume(wall).unwrap_or(wall);
+                        tracing::debug!(%since, wish, "another stream takes over");
+                        next = Some((reopen.open(Start::Since(since)), now, since));
+                    }
+                }
             }
         }
     }
+
+    /// When the loop has something to do without an item.
+    #[allow(clippy::too_many_arguments, reason = "the state of one loop")]
+    fn wake(
+        &self,
+        reading: &Reading,
+        opened: Instant,
+        rotated: Instant,
+        poll_at: Instant,
+        wish: bool,
+        next: Option<Instant>,
+        asking: bool,
+    ) -> Instant {
+        let far = opened + Duration::from_secs(365 * 86_400);
+        let mut wake = far;
+        if reading.gone.is_some() {
+            wake = wake.min(opened + STANDS);
+        }
+        if let Some(quiet) = reading.quiet {
+            wake = wake.min(if reading.gone.is_some() { quiet.max(opened + STANDS) } else { quiet });
+        }
+        if self.reopen.is_some() {
+            if !asking {
+                wake = wake.min(poll_at);
+            }
+            wake =
+                wake.min(next.map_or_else(|| self.rotate_at(opened, rotated, wish), |since| since + STANDS));
+        }
+        wake
+    }
+
+    /// When another stream is to take over.
+    fn rotate_at(&self, opened: Instant, rotated: Instant, wish: bool) -> Instant {
+        let planned = opened.max(rotated) + self.lasting.rotate_interval;
+        // A node that comes and goes does not make a new stream each time.
+        if wish { planned.min(rotated + self.lasting.health_interval) } else { planned }
+    }
+
+    /// This stream is read from now on.
+    fn swap(&mut self, reading: &mut Reading, flows: R::Flows, since: Timestamp) {
+        let mut left = std::mem::replace(&mut self.flows, flows);
+        let mut fold = lock(&reading.fold);
+        fold.counters_mut().unknown.merge(left.take_unknown());
+        fold.counters_mut().rotations += 1;
+        drop(fold);
+        self.tell(|watch, now| watch.opened(now, Some(since)));
+    }
+
+    fn item(&self, reading: &mut Reading, item: Item) {
+        back(&mut reading.gone);
+        reading.failures = 0;
+        let now = self.wall.now();
+        match &item {
+            Item::Flow(flow) => {
+                reading.quiet = None;
+                let known = reading.seen.note(flow);
+                let mut fold = lock(&reading.fold);
+                match known {
+                    Known::Repeated => fold.counters_mut().repeated += 1,
+                    Known::New | Known::NewForOthers => {
+                        reading.news = true;
+                        fold.counters_mut().forgotten += u64::from(known == Known::NewForOthers);
+                    }
+                }
+                if known != Known::Repeated {
+                    fold.flow(flow);
+                }
+                drop(fold);
+                // After the fold: a mark never tells of a flow that is not in a ledger.
+                watch(&self.watch).flow(flow, now);
+                return;
+            }
+            Item::Lost(lost) => watch(&self.watch).lost(lost, now),
+            Item::NodeStatus(status) => watch(&self.watch).status(status, now),
+            Item::Undecodable => watch(&self.watch).undecodable(now),
+            Item::Other => watch(&self.watch).alive(now),
+        }
+        lock(&reading.fold).item(item);
+    }
+
+    /// What the relay answered; whether another stream should take over, or the relay is dead.
+    fn answered(&self, reading: &mut Reading, answer: Answer) -> Result<bool, StreamEnd> {
+        let now = self.wall.now();
+        if let Some(dead) = answer.dead {
+            reading.failures += 1;
+            tracing::debug!(failures = reading.failures, "no health: {dead}");
+            return if reading.failures >= FAILURES { Err(dead) } else { Ok(false) };
+        }
+        reading.failures = 0;
+        let mut watch = watch(&self.watch);
+        watch.alive(now);
+        let mut rotate = false;
+        if let Some(nodes) = &answer.nodes {
+            for node in nodes.iter().filter(|node| node.max_flows > 0) {
+                reading.seen.ring(&node.name, node.max_flows);
+            }
+            rotate |= watch.vitals(nodes, now);
+        } else if let Some(oldest) = answer.oldest.as_ref().filter(|_| !answer.no_nodes) {
+            watch.partly(oldest, now);
+        }
+        if let Some((since, first)) = &answer.first {
+            rotate |= watch.unheard(*since, first, now);
+        }
+        if let Some(oldest) = &answer.oldest {
+            watch.reached(oldest, now);
+        }
+        Ok(rotate)
+    }
+
+    fn tell(&self, what: impl FnOnce(&mut Watch, Timestamp)) {
+        what(&mut watch(&self.watch), self.wall.now());
+    }
+}
+
+/// The bookkeeping, also after another thread died while it held it.
+pub(super) fn watch(shared: &SharedWatch) -> std::sync::MutexGuard<'_, Watch> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The stream is there again.
 fn back(gone: &mut Option<Gone>) {
     if let Some(gone) = gone.take() {
         let seconds = gone.since.elapsed().as_secs_f64();
-        tracing::info!("connected again after {seconds:.1} s; what was dropped in between was not seen");
+        tracing::info!("connected again after {seconds:.1} s; what Hubble remembers of it is read now");
     }
 }
 
@@ -204,37 +525,6 @@ fn stopped(gone: Option<Gone>) -> FeedEnd {
 fn random() -> f64 {
     let bits = RandomState::new().build_hasher().finish();
     (bits >> 11) as f64 / (1u64 << 53) as f64
-}
-
-// === impl Again ===
-
-impl Reopen for Again {
-    type Flows = Flows;
-
-    async fn reopen(&mut self) -> Result<Flows, ConnectError> {
-        self.relay = self.connector.connect().await?;
-        Ok(self.relay.flows(&self.interest))
-    }
-
-    fn tell_quiet(&self) {
-        let (relay, name) = (self.relay.clone(), self.connector.name());
-        // Ends with its answer, or after five seconds.
-        tokio::spawn(async move {
-            match relay.status().await {
-                Ok(Some(status)) => {
-                    tracing::info!("no dropped flow so far; connected to {name}: {status}");
-                }
-                Ok(None) => tracing::info!("no dropped flow so far; connected to {name}"),
-                Err(e) => tracing::warn!("no dropped flow so far, and {name} does not answer: {e}"),
-            }
-        });
-    }
-}
-
-impl FlowStream for Flows {
-    fn take_unknown(&mut self) -> UnknownValues {
-        Flows::take_unknown(self)
-    }
 }
 
 #[cfg(test)]

@@ -15,10 +15,12 @@ mod counters;
 mod feed;
 mod fold;
 mod keeper;
+mod keeping;
 mod live;
 mod screening;
 mod shutdown;
 mod summary;
+mod watched;
 mod writer;
 
 pub use backoff::Backoff;
@@ -26,7 +28,10 @@ pub use counters::Counters;
 pub use feed::{FeedEnd, Replay};
 pub use fold::Fold;
 pub use keeper::{Keeper, Notices};
-pub use live::{Again, FlowStream, Live, Reopen};
+pub use keeping::Keeping;
+pub use live::{
+    Again, Answer, Asking, FlowStream, GAPS, Lasting, Live, Question, Reopen, SharedWatch, Watch,
+};
 pub use shutdown::{Stop, on_signals};
 pub use summary::{Exit, Summary};
 pub use writer::{PolicyCounts, Results, Writer};

@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::writer::Change;
-use super::{Counters, FeedEnd, Results};
+use super::{Counters, FeedEnd, Results, watched};
 use crate::classify::{Filter, Skip, why};
+use crate::coverage::Coverage;
 use crate::flow::{Identity, Namespaces, Verdict};
 use crate::names::Namespace;
 use crate::policy::Subject;
@@ -45,6 +46,10 @@ pub struct Summary {
     pub namespaces_asked: Namespaces,
     /// Namespaces that the relay knows, asked for when nothing matched.
     pub namespaces_of_relay: Option<BTreeSet<Namespace>>,
+    /// What was watched and what was missed; `None` of captures.
+    pub coverage: Option<Coverage>,
+    /// `--min-coverage`, in percent.
+    pub min_coverage: Option<f64>,
 }
 
 /// The exit code of a run; 2 outranks 1.
@@ -109,6 +114,14 @@ impl Summary {
                 }
             }
         }
+        if let Some((coverage, least)) = self.coverage.as_ref().zip(self.min_coverage)
+            && coverage.least() < least
+        {
+            all.push(format!(
+                "{:.2}% of the time was watched, less than --min-coverage {least}%",
+                (coverage.least() * 100.0).floor() / 100.0
+            ));
+        }
         if self.results.unconfirmed > 0 {
             let rules = count(self.results.unconfirmed, "rule");
             all.push(format!("{rules} would not have allowed the flows behind them and were not written: a fault of cpg, please report it"));
@@ -152,6 +165,12 @@ impl Summary {
             "filtered": map(c.filtered.iter().map(|(k, n)| (filter(*k).into(), *n)).collect()),
             "not_of_interest": c.not_of_interest,
             "lost_events": map(c.lost.iter().map(|(k, n)| (lost_source(*k).into(), *n)).collect()),
+            "repeated": c.repeated,
+            "history": c.history,
+            "undecodable": c.undecodable,
+            "reconnects": c.reconnects,
+            "rotations": c.rotations,
+            "coverage": self.coverage.as_ref().map(watched::json),
             "unknown_values": map(c.unknown.iter().map(|(k, n)| (k.to_string(), n)).collect()),
             "policies": {
                 "created": counts.created, "updated": counts.updated,
@@ -189,6 +208,11 @@ impl Summary {
             ("not dropped", c.not_dropped.values().sum::<u64>() + c.not_of_interest),
             ("left out by filters", c.filtered.values().sum()),
             ("other items", c.other_items),
+            ("from before the start (counted above too)", c.history),
+            ("came once more and were not counted again", c.repeated),
+            ("messages that could not be decoded", c.undecodable),
+            ("times connected again", c.reconnects),
+            ("forgotten early: some flows may count twice", c.forgotten),
         ] {
             if n > 0 {
                 writeln!(f, "  {name:<49} {:>9}", grouped(n))?;
@@ -327,6 +351,9 @@ impl fmt::Display for Summary {
         )?;
         self.drops(f)?;
         self.captures(f)?;
+        if let Some(coverage) = &self.coverage {
+            watched::lines(coverage, f)?;
+        }
         self.namespaces(f)?;
         self.policies(f)?;
         let infra = c.infrastructure_drops();
@@ -412,6 +439,8 @@ mod tests {
             root: None,
             namespaces_asked: Namespaces::All,
             namespaces_of_relay: None,
+            coverage: None,
+            min_coverage: None,
         }
     }
 

@@ -95,13 +95,14 @@ impl Decoder {
         use observer::get_flows_response::ResponseTypes;
 
         // The time of the envelope is the time of the flow.
-        let observer::GetFlowsResponse { node_name, time: _, response_types } = response;
+        let observer::GetFlowsResponse { node_name, time, response_types } = response;
         match response_types {
             Some(ResponseTypes::Flow(flow)) => Item::Flow(self.flow(flow, &node_name)),
             Some(ResponseTypes::LostEvents(lost)) => Item::Lost(LostEvents {
                 source: self.lost_source(i64::from(lost.source)),
                 count: lost.num_events_lost,
                 node: self.node(&node_name),
+                noticed: self.noticed(lost.first.or(time), lost.last.or(time)),
             }),
             Some(ResponseTypes::NodeStatus(status)) => {
                 let relay::NodeStatusEvent { state_change, node_names, message } = status;
@@ -113,6 +114,16 @@ impl Decoder {
             }
             None => Item::Other,
         }
+    }
+
+    fn noticed(
+        &mut self,
+        first: Option<prost_types::Timestamp>,
+        last: Option<prost_types::Timestamp>,
+    ) -> Option<(Timestamp, Timestamp)> {
+        let first = first.and_then(|t| self.time(t.seconds, i64::from(t.nanos)))?;
+        let last = last.and_then(|t| self.time(t.seconds, i64::from(t.nanos)))?;
+        Some((first.min(last), last))
     }
 
     fn flow(&mut self, flow: wire::Flow, envelope_node: &str) -> Flow {
@@ -450,7 +461,7 @@ mod tests {
         };
         use observer::get_flows_response::ResponseTypes;
         assert_eq!(decoder.response(message(None)), Item::Other);
-        let lost = wire::LostEvent { source: 17, num_events_lost: 5 };
+        let lost = wire::LostEvent { source: 17, num_events_lost: 5, ..Default::default() };
         let Item::Lost(lost) = decoder.response(message(Some(ResponseTypes::LostEvents(lost)))) else {
             panic!();
         };

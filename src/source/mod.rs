@@ -14,6 +14,8 @@
 //! The same flow gives an equal [`Flow`] over both ways. Nothing here decides what a flow means;
 //! what cannot be read is counted and told, never silently left out.
 
+use jiff::Timestamp;
+
 use crate::flow::Flow;
 use crate::names::NodeName;
 
@@ -39,6 +41,8 @@ pub enum Item {
     Lost(LostEvents),
     /// The relay tells which nodes it reaches.
     NodeStatus(NodeStatus),
+    /// A message that is not what the API says, whatever it was: it may have been a flow.
+    Undecodable,
     /// A known kind that is no flow (agent event, debug event), or a kind newer than this version.
     Other,
 }
@@ -52,6 +56,8 @@ pub struct LostEvents {
     pub count: u64,
     /// The node that lost them; empty where Hubble does not say.
     pub node: NodeName,
+    /// When the node noticed the first and the last loss (Cilium 1.19), or when it told of it; by its clock.
+    pub noticed: Option<(Timestamp, Timestamp)>,
 }
 
 /// Where events were lost (`flow.LostEventSource`).

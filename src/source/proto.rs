@@ -16,3 +16,8 @@ pub mod observer {
 pub mod relay {
     tonic::include_proto!("relay");
 }
+
+/// `health.proto`.
+pub mod health {
+    tonic::include_proto!("grpc.health.v1");
+}

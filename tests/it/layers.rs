@@ -20,6 +20,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("merge", &["flow", "names", "policy", "text"]),
     ("store", &["flow", "merge", "names", "policy", "text"]),
     ("kube", &["flow", "names", "policy", "screen", "source", "text"]),
+    ("coverage", &["names"]),
+    ("state", &["coverage", "names", "text"]),
     ("demo", &["source"]),
     (
         "pipeline",
@@ -27,12 +29,14 @@ const EDGES: &[(&str, &[&str])] = &[
             "aggregate",
             "build",
             "classify",
+            "coverage",
             "flow",
             "kube",
             "names",
             "policy",
             "screen",
             "source",
+            "state",
             "store",
             "text",
         ],
@@ -40,15 +44,26 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "classify", "demo", "engine", "flow", "kube", "names", "pipeline", "policy", "source", "store",
-            "text",
+            "classify", "coverage", "demo", "engine", "flow", "kube", "names", "pipeline", "policy",
+            "source", "state", "store", "text",
         ],
     ),
 ];
 
 /// Modules that are functions of their arguments: no runtime, no files, no clock, no log.
-const PURE: &[&str] =
-    &["text", "names", "flow", "policy", "engine", "classify", "aggregate", "build", "screen", "merge"];
+const PURE: &[&str] = &[
+    "text",
+    "names",
+    "flow",
+    "policy",
+    "engine",
+    "classify",
+    "aggregate",
+    "build",
+    "screen",
+    "merge",
+    "coverage",
+];
 
 /// What a pure module must not name.
 const IMPURE: &[&str] = &[

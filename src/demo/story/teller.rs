@@ -188,7 +188,11 @@ impl Teller {
 
     /// Events that this reader missed.
     pub(super) fn lost(&mut self, ms: u64, number: u64) {
-        let lost = LostEvent { source: LostEventSource::HubbleRingBuffer.into(), num_events_lost: number };
+        let lost = LostEvent {
+            source: LostEventSource::HubbleRingBuffer.into(),
+            num_events_lost: number,
+            ..Default::default()
+        };
         self.say(ms * 1000, NODES[0], ResponseTypes::LostEvents(lost));
     }
 

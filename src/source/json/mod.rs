@@ -345,6 +345,7 @@ impl LineLost<'_> {
             source: decoder.lost_source(source.unwrap_or(0)),
             count: unsigned(self.num_events_lost),
             node: decoder.node(node),
+            noticed: None,
         }
     }
 }

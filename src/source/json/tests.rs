@@ -340,7 +340,10 @@ proptest! {
 fn other_lines_of_hubble() {
     let lost = r#"{"lost_events":{"source":"HUBBLE_RING_BUFFER","num_events_lost":"7","cpu":3},"node_name":"k/w1","time":"x"}"#;
     let node = crate::names::NodeName::lossy("k/w1");
-    assert_eq!(read(lost), Item::Lost(LostEvents { source: LostSource::HubbleRingBuffer, count: 7, node }));
+    assert_eq!(
+        read(lost),
+        Item::Lost(LostEvents { source: LostSource::HubbleRingBuffer, count: 7, node, noticed: None })
+    );
     let lost = r#"{"lostEvents":{"source":1,"numEventsLost":2}}"#;
     assert!(matches!(
         read(lost),

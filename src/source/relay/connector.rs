@@ -15,12 +15,16 @@ use tower::service_fn;
 use super::probe::{Seen, listen, probe};
 use super::tls::Tls;
 use super::{DialError, Relay, TlsOptions, Trying, Way, Wire, chain, is_from_grpc, is_from_http, words};
+use crate::source::proto::health::HealthCheckRequest;
 use crate::source::proto::observer::ServerStatusRequest;
 
 /// Between two tries of a way that may work a moment later.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Of the time for connecting, at most so much is kept for finding out what answers that is no relay.
 const FOR_PROBES: Duration = Duration::from_secs(1);
+
+/// How long a relay that lives may take for an answer that it needs all its nodes for.
+const FOR_STATUS: Duration = Duration::from_secs(1);
 
 /// Makes connections to one relay. Clones are the same.
 #[derive(Debug, Clone)]
@@ -280,12 +284,19 @@ async fn once(carrier: &Carrier) -> Result<Relay, Failed> {
         failure.map_or(Failed::Channel(why), Failed::Dial)
     })?;
     let relay = Relay::over(channel);
-    // An HTTP/2 client is content before the server has said a word. This call proves it; what it
-    // answers does not matter, unless it asks for a login.
-    match relay.client.clone().server_status(ServerStatusRequest {}).await {
-        Err(status) if status.code() == Code::Unauthenticated => Err(Failed::Call(status)),
-        Err(status) if !is_from_grpc(&status) => Err(Failed::Call(status)),
-        Ok(_) | Err(_) => Ok(relay),
+    // An HTTP/2 client is content before the server has said a word. These calls prove a relay; what it
+    // answers does not matter, unless it asks for a login. ServerStatus waits for every node, so a node that
+    // is frozen must not keep us from a relay that lives.
+    match relay.health.clone().check(HealthCheckRequest::default()).await {
+        Err(status) if !is_from_grpc(&status) => return Err(Failed::Call(status)),
+        Ok(_) | Err(_) => {}
+    }
+    let status = relay.client.clone();
+    let status = async move { status.clone().server_status(ServerStatusRequest {}).await };
+    match time::timeout(FOR_STATUS, status).await {
+        Ok(Err(status)) if status.code() == Code::Unauthenticated => Err(Failed::Call(status)),
+        Ok(Err(status)) if !is_from_grpc(&status) => Err(Failed::Call(status)),
+        Ok(Ok(_) | Err(_)) | Err(_) => Ok(relay),
     }
 }
 

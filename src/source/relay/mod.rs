@@ -20,6 +20,7 @@ use tokio::time;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use super::proto::health::health_client::HealthClient;
 use super::proto::observer::observer_client::ObserverClient;
 use super::proto::observer::{GetNamespacesRequest, ServerStatusRequest};
 use crate::flow::Interest;
@@ -27,15 +28,18 @@ use crate::names::{Namespace, NodeName};
 use crate::text;
 
 mod address;
+mod ask;
 mod connector;
+mod lenient;
 mod probe;
 mod stream;
 mod tls;
 mod way;
 
 pub use address::{Address, AddressError, Host};
+pub use ask::{FlowTimes, NodeVitals};
 pub use connector::{ConnectError, ConnectErrorKind, Connector};
-pub use stream::Flows;
+pub use stream::{Flows, Start};
 pub use tls::{TlsError, TlsOptions};
 pub use way::{Bytes, DialError, Dialling, Direct, Trying, Way, Wire, dial};
 
@@ -48,6 +52,8 @@ const CALL_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Relay {
     client: ObserverClient<Channel>,
+    health: HealthClient<Channel>,
+    channel: Channel,
     /// A node does not know our field mask: later streams go without one from the start.
     mask_refused: Arc<AtomicBool>,
 }
@@ -102,13 +108,14 @@ pub struct ServerStatus {
 impl Relay {
     /// Over a channel that stands already.
     fn over(channel: Channel) -> Self {
-        let client = ObserverClient::new(channel).max_decoding_message_size(LONGEST_MESSAGE);
-        Self { client, mask_refused: Arc::default() }
+        let client = ObserverClient::new(channel.clone()).max_decoding_message_size(LONGEST_MESSAGE);
+        let health = HealthClient::new(channel.clone());
+        Self { client, health, channel, mask_refused: Arc::default() }
     }
 
-    /// Follows the flows of this interest from now on. Nothing is sent before the first poll.
-    pub fn flows(&self, interest: &Interest) -> Flows {
-        Flows::new(self.clone(), interest)
+    /// Follows the flows of this interest, from this point. Nothing is sent before the first poll.
+    pub fn flows(&self, interest: &Interest, start: Start) -> Flows {
+        Flows::new(self.clone(), interest, start)
     }
 
     /// The namespaces with flows in the last hour, for messages; `None` where the server cannot tell.

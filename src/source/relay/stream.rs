@@ -6,43 +6,63 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
+use jiff::Timestamp;
 use tokio_stream::Stream;
-use tonic::{Status, Streaming};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::{Request, Status, Streaming};
 
-use super::{Relay, StreamEnd};
+use super::ask::wire_time;
+use super::lenient::{GET_FLOWS, Lenient};
+use super::{LONGEST_MESSAGE, Relay, StreamEnd};
 use crate::flow::Interest;
 use crate::source::decode::{Decoder, FIELD_MASK};
 use crate::source::proto::flow::FlowFilter;
-use crate::source::proto::observer::{GetFlowsRequest, GetFlowsResponse};
+use crate::source::proto::observer::GetFlowsRequest;
 use crate::source::unknown::UnknownValues;
 use crate::source::{Item, NodeState, NodeStatus, wanted};
+
+/// From which point on a stream delivers, on each node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// From now on. A flow that is there already may come too, one per node.
+    Now,
+    /// Everything that the nodes still hold.
+    Held,
+    /// The last so many flows of the interest that each node holds; not zero.
+    Last(u64),
+    /// Flows from this time on, by the clock of each node.
+    Since(Timestamp),
+}
 
 /// The flows of a relay, read in the task that polls it. Ends with exactly one [`StreamEnd`].
 /// Dropping a pending `next()` loses nothing.
 pub struct Flows {
     relay: Relay,
     whitelist: Vec<FlowFilter>,
+    start: Start,
     decoder: Decoder,
     /// The request that is open has a field mask.
     masked: bool,
     state: State,
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<Streaming<GetFlowsResponse>, Status>> + Send>>;
+type Reading = Streaming<super::lenient::Message>;
+type Opening = Pin<Box<dyn Future<Output = Result<Reading, Status>> + Send>>;
 
 enum State {
     /// On a quiet cluster a relay may answer only with its first message: no deadline.
     Opening(Opening),
-    Reading(Box<Streaming<GetFlowsResponse>>),
+    Reading(Box<Reading>),
     Ended,
 }
 
 // === impl Flows ===
 
 impl Flows {
-    pub(super) fn new(relay: Relay, interest: &Interest) -> Self {
+    pub(super) fn new(relay: Relay, interest: &Interest, start: Start) -> Self {
         let mut flows = Self {
             whitelist: wanted::whitelist(interest),
+            start,
             masked: !relay.mask_refused.load(Ordering::Relaxed),
             decoder: Decoder::new(),
             state: State::Ended,
@@ -59,16 +79,28 @@ impl Flows {
 
     fn open(&mut self) {
         let paths = FIELD_MASK.map(str::to_owned).to_vec();
+        let (number, since) = match self.start {
+            Start::Now => (0, None),
+            // `number` alone never means all of them; a time does.
+            Start::Held => (0, Some(Timestamp::UNIX_EPOCH)),
+            Start::Last(number) => (number, None),
+            Start::Since(time) => (0, Some(time)),
+        };
         let request = GetFlowsRequest {
-            number: 0,
+            number,
+            since: since.map(wire_time),
             follow: true,
             whitelist: self.whitelist.clone(),
             field_mask: self.masked.then_some(prost_types::FieldMask { paths }),
             ..Default::default()
         };
-        let mut client = self.relay.client.clone();
+        let channel = self.relay.channel.clone();
         self.state = State::Opening(Box::pin(async move {
-            client.get_flows(request).await.map(tonic::Response::into_inner)
+            let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(LONGEST_MESSAGE);
+            client.ready().await.map_err(|e| Status::from_error(e.into()))?;
+            let path = PathAndQuery::from_static(GET_FLOWS);
+            let response = client.server_streaming(Request::new(request), path, Lenient).await;
+            response.map(tonic::Response::into_inner)
         }));
     }
 
@@ -111,7 +143,8 @@ impl Stream for Flows {
                 },
                 State::Reading(stream) => {
                     return Poll::Ready(Some(match ready!(Pin::new(&mut **stream).poll_next(cx)) {
-                        Some(Ok(response)) => {
+                        Some(Ok(Err(_))) => Ok(Item::Undecodable),
+                        Some(Ok(Ok(response))) => {
                             let mut item = this.decoder.response(response);
                             if let Item::NodeStatus(NodeStatus { state: NodeState::Error, message, .. }) =
                                 &mut item

@@ -60,6 +60,19 @@ impl Observer for Script {
         }
     }
 
+    async fn get_nodes(
+        &self,
+        _: Request<observer::GetNodesRequest>,
+    ) -> Result<Response<observer::GetNodesResponse>, Status> {
+        let node = observer::Node {
+            name: "west/n\u{1b}".to_owned(),
+            state: 1,
+            max_flows: 4095,
+            ..Default::default()
+        };
+        Ok(Response::new(observer::GetNodesResponse { nodes: vec![node] }))
+    }
+
     async fn get_namespaces(
         &self,
         _: Request<observer::GetNamespacesRequest>,
@@ -137,10 +150,11 @@ fn node_error(message: &str) -> GetFlowsResponse {
 
 /// What a stream yields, in words.
 async fn told(relay: &Relay, take: usize) -> Vec<String> {
-    let stream = relay.flows(&Interest::default()).take(take).map(|item| match item {
+    let stream = relay.flows(&Interest::default(), Start::Now).take(take).map(|item| match item {
         Ok(Item::Flow(flow)) => format!("flow {} {}", flow.uuid, flow.drop_reason),
         Ok(Item::Lost(lost)) => format!("lost {}", lost.count),
         Ok(Item::NodeStatus(status)) => format!("{:?} {}", status.state, status.message),
+        Ok(Item::Undecodable) => "undecodable".to_owned(),
         Ok(Item::Other) => "other".to_owned(),
         Err(end) => format!("{:?} {end}", end.kind),
     });
@@ -149,7 +163,11 @@ async fn told(relay: &Relay, take: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn items_come_in_order_and_the_end_is_told_once() {
-    let lost = response(ResponseTypes::LostEvents(LostEvent { source: 3, num_events_lost: 9 }));
+    let lost = response(ResponseTypes::LostEvents(LostEvent {
+        source: 3,
+        num_events_lost: 9,
+        ..Default::default()
+    }));
     let newer = GetFlowsResponse::default();
     let items = [flow("a"), lost, newer, node_error("boom\u{1b}"), flow("b")].map(Ok).to_vec();
     let (relay, requests) = relay(vec![Act::Send(items)]).await;
@@ -175,7 +193,7 @@ async fn items_come_in_order_and_the_end_is_told_once() {
 async fn namespaces_become_filters() {
     let (relay, requests) = relay(vec![Act::Send(vec![])]).await;
     let namespaces = Namespaces::Only([Namespace::parse("shop").unwrap()].into());
-    let mut flows = relay.flows(&Interest { namespaces });
+    let mut flows = relay.flows(&Interest { namespaces }, Start::Now);
     assert_eq!(flows.next().await.unwrap().unwrap_err().kind, EndKind::Ended);
     assert!(flows.next().await.is_none());
     assert!(flows.take_unknown().is_empty());
@@ -335,7 +353,7 @@ async fn a_stream_that_breaks_is_unavailable() {
         runtime.shutdown_timeout(SECOND);
     });
     let relay = connect(&address, 5 * SECOND).await.unwrap();
-    let mut flows = relay.flows(&Interest::default());
+    let mut flows = relay.flows(&Interest::default(), Start::Now);
     assert!(matches!(flows.next().await, Some(Ok(Item::Flow(_)))));
     stop.send(()).unwrap();
     let end = time::timeout(5 * SECOND, flows.next()).await.unwrap().unwrap().unwrap_err();

@@ -1,0 +1,67 @@
+//! The state for the next run, saved when what it tells of is on disk.
+
+use jiff::Timestamp;
+
+use super::live::{SharedWatch, watch};
+use super::{Results, writer::Change};
+use crate::coverage::{Gaps, Marks};
+use crate::state::{Saved, StateDir};
+
+/// Where the state of a run goes.
+#[derive(Debug)]
+pub struct Keeping {
+    dir: StateDir,
+    /// What was missed by the runs before.
+    before: Gaps,
+    watch: SharedWatch,
+    /// What the windows that were taken hold: the last one, and the one before.
+    taken: [Option<Marks>; 2],
+    saved: Option<Marks>,
+    failed: bool,
+}
+
+// === impl Keeping ===
+
+impl Keeping {
+    /// In this directory, after these gaps.
+    pub fn new(dir: StateDir, before: Gaps, watch: SharedWatch) -> Self {
+        Self { dir, before, watch, taken: [None, None], saved: None, failed: false }
+    }
+
+    /// A window is about to be taken: everything up to these marks is in it or in those before.
+    pub(super) fn taking(&mut self) {
+        let marks = watch(&self.watch).marks();
+        self.taken.rotate_right(1);
+        self.taken[0] = Some(marks);
+    }
+
+    /// The window was written. An observation may wait for one window more, so the marks are those of the
+    /// window before, but at the end.
+    pub(super) fn written(&mut self, results: &Results, last: bool) {
+        let pending =
+            |policy: &super::writer::PolicyResult| policy.error.is_some() || policy.change == Change::Pending;
+        if results.directory_error.is_some() || results.policies.values().any(pending) {
+            return;
+        }
+        let Some(marks) = self.taken[usize::from(!last)].clone() else { return };
+        if self.saved.as_ref() == Some(&marks) {
+            return;
+        }
+        let mut gaps = self.before.clone();
+        gaps.join(watch(&self.watch).gaps());
+        match self.dir.save(&Saved { saved: Timestamp::now(), marks: marks.clone(), gaps }) {
+            Ok(()) => {
+                self.saved = Some(marks);
+                if std::mem::take(&mut self.failed) {
+                    tracing::info!("the state can be written again");
+                }
+            }
+            Err(e) => {
+                // Once, not with each window.
+                if !std::mem::replace(&mut self.failed, true) {
+                    tracing::warn!("{e}; a restart would go on from where it was written last");
+                }
+            }
+        }
+    }
+}

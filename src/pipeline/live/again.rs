@@ -1,0 +1,97 @@
+//! A relay as a lasting stream needs it: connections, streams and questions.
+
+use std::sync::{Arc, Mutex};
+
+use super::{Answer, Asking, FlowStream, Lasting, Live, Question, Reopen, Wall, Watch};
+use crate::flow::Interest;
+use crate::source::relay::{ConnectError, Connector, Flows, Relay, Start};
+use crate::source::unknown::UnknownValues;
+
+/// A stream of a relay, over new connections when it ends.
+#[derive(Debug)]
+pub struct Again {
+    connector: Connector,
+    interest: Interest,
+    relay: Relay,
+}
+
+impl Live<Again> {
+    /// Reads the flows of this relay, and over new connections of `connector` when they end. `watch` has what
+    /// an earlier run left, if there was one.
+    pub fn lasting(
+        connector: Connector,
+        relay: Relay,
+        interest: Interest,
+        lasting: Lasting,
+        watch: Watch,
+    ) -> Self {
+        let wall = Wall::Real;
+        let since = watch.resume(wall.now());
+        let start = since.map_or(lasting.start, Start::Since);
+        let flows = relay.flows(&interest, start);
+        let reopen = Some(Again { connector, interest, relay });
+        Self { flows, reopen, watch: Arc::new(Mutex::new(watch)), lasting, since, wall }
+    }
+
+    /// Reads this stream until it ends.
+    pub fn once(flows: Flows) -> Self {
+        let wall = Wall::Real;
+        let watch = Arc::new(Mutex::new(Watch::new(wall.now())));
+        Self { flows, reopen: None, watch, lasting: Lasting::default(), since: None, wall }
+    }
+}
+
+impl Reopen for Again {
+    type Flows = Flows;
+
+    async fn reconnect(&mut self) -> Result<(), ConnectError> {
+        self.relay = self.connector.connect().await?;
+        Ok(())
+    }
+
+    fn open(&self, start: Start) -> Flows {
+        self.relay.flows(&self.interest, start)
+    }
+
+    fn ask(&self, question: Question) -> Asking {
+        let (relay, interest) = (self.relay.clone(), self.interest.clone());
+        Box::pin(async move {
+            let mut answer = Answer::default();
+            if let Err(end) = relay.alive(question.patience).await {
+                answer.dead = Some(end);
+                return answer;
+            }
+            let nodes = relay.nodes().await;
+            answer.no_nodes = matches!(nodes, Ok(None));
+            let failed = nodes.is_err();
+            answer.nodes = nodes.ok().flatten();
+            if question.reach || failed {
+                answer.oldest = Some(relay.oldest().await);
+            }
+            if let Some(since) = question.since {
+                answer.first = Some((since, relay.first_since(&interest, since).await));
+            }
+            answer
+        })
+    }
+
+    fn tell_quiet(&self) {
+        let (relay, name) = (self.relay.clone(), self.connector.name());
+        // Ends with its answer, or after five seconds.
+        tokio::spawn(async move {
+            match relay.status().await {
+                Ok(Some(status)) => {
+                    tracing::info!("no dropped flow so far; connected to {name}: {status}");
+                }
+                Ok(None) => tracing::info!("no dropped flow so far; connected to {name}"),
+                Err(e) => tracing::warn!("no dropped flow so far, and {name} does not answer: {e}"),
+            }
+        });
+    }
+}
+
+impl FlowStream for Flows {
+    fn take_unknown(&mut self) -> UnknownValues {
+        Flows::take_unknown(self)
+    }
+}

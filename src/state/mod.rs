@@ -1,0 +1,146 @@
+//! Up to when each node was watched, and what was missed, kept over restarts: one file in `--state-dir`.
+//!
+//! `docs/state.md` has the format. The file is there whole or not at all; one that cannot be read is set
+//! aside and told, since a run that begins anew is better than none.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::coverage::{Gaps, Marks};
+use crate::text::visible;
+
+mod format;
+
+/// What the file is called.
+const FILE: &str = "watch.json";
+/// Where a file goes that cannot be used.
+const ASIDE: &str = "watch.json.damaged";
+/// Held while a run uses the directory.
+const LOCK: &str = "watch.lock";
+/// A file that is larger is none of ours.
+const LARGEST: u64 = 64 << 20;
+
+/// A state directory, held by this run until it is dropped.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    relay: String,
+    _lock: File,
+}
+
+/// What a run leaves for the next one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Saved {
+    /// When it was written, by this machine's clock.
+    pub saved: Timestamp,
+    /// Up to when each node was watched.
+    pub marks: Marks,
+    /// What was missed so far, by this run and those before it.
+    pub gaps: Gaps,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Found {
+    /// What the last run left; `None`: nothing that can be used.
+    pub saved: Option<Saved>,
+    /// What the user should know about it: a sentence.
+    pub told: Option<String>,
+}
+
+/// Why the state cannot be kept: one sentence with the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another run holds it.
+    #[error("the state directory {0} is in use by another cpg: give each its own --state-dir")]
+    InUse(String),
+    /// The file system refuses.
+    #[error("the state directory {path} cannot be {what}: {source}")]
+    Io {
+        /// The directory or file, safe to print.
+        path: String,
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+// === impl StateDir ===
+
+impl StateDir {
+    /// Opens a directory, which is made where it is missing, for the watch of this relay, as it is named to
+    /// people. Fails when another run holds it.
+    pub fn open(path: &Path, relay: &str) -> Result<(Self, Found), StateError> {
+        fs::create_dir_all(path).map_err(|e| error(path, "made", e))?;
+        let file = path.join(LOCK);
+        let lock = File::create(&file).map_err(|e| error(&file, "written", e))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(StateError::InUse(shown(path))),
+            // A file system without locks: two runs are the user's business then.
+            Err(fs::TryLockError::Error(e)) => tracing::debug!(error = %e, "no lock on the state directory"),
+        }
+        let dir = Self { path: path.to_owned(), relay: relay.to_owned(), _lock: lock };
+        let found = dir.find();
+        Ok((dir, found))
+    }
+
+    /// Writes what the next run needs.
+    pub fn save(&self, saved: &Saved) -> Result<(), StateError> {
+        let path = self.path.join(FILE);
+        let write = || -> io::Result<()> {
+            let mut file = tempfile::Builder::new().prefix(".cpg-").suffix(".tmp").tempfile_in(&self.path)?;
+            file.write_all(format::write(saved, &self.relay).as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(|e| error(&path, "written", e))
+    }
+
+    fn find(&self) -> Found {
+        let path = self.path.join(FILE);
+        let text = match fs::metadata(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Found { saved: None, told: None },
+            Ok(metadata) if metadata.len() > LARGEST => Err("it is too large".to_owned()),
+            Ok(_) | Err(_) => fs::read_to_string(&path).map_err(|e| e.to_string()),
+        };
+        match text.and_then(|text| format::read(&text)) {
+            Ok((saved, relay)) if relay == self.relay => Found { saved: Some(saved), told: None },
+            Ok((_, relay)) => {
+                self.aside(&path, &format!("it is of another relay ({})", visible(&relay, 200)))
+            }
+            Err(why) => self.aside(&path, &why),
+        }
+    }
+
+    /// Out of the way, but not gone.
+    fn aside(&self, path: &Path, why: &str) -> Found {
+        let aside = self.path.join(ASIDE);
+        let became = match fs::rename(path, &aside) {
+            Ok(()) => format!("it is {} now", shown(&aside)),
+            Err(e) => format!("it could not be set aside ({e}) and will be overwritten"),
+        };
+        let told = format!(
+            "{} cannot be used: {}; {became}. The watch begins anew: what was missed before is not known",
+            shown(path),
+            visible(why, 300)
+        );
+        Found { saved: None, told: Some(told) }
+    }
+}
+
+fn error(path: &Path, what: &'static str, source: io::Error) -> StateError {
+    StateError::Io { path: shown(path), what, source }
+}
+
+fn shown(path: &Path) -> String {
+    visible(&path.display().to_string(), 300).into_owned()
+}
+
+#[cfg(test)]
+mod tests;
