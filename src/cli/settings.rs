@@ -86,18 +86,29 @@ impl Replay {
     /// Checks everything, then tells all mistakes.
     pub(super) fn new(args: ReplayArgs) -> Result<Self, Mistakes> {
         const MOST: usize = 64;
-        let ReplayArgs { files, threads, run } = args;
+        let ReplayArgs { files, follow, threads, run } = args;
         let mut mistakes = Vec::new();
         let stdin = |file: &PathBuf| file.as_os_str() == "-";
         if files.iter().filter(|file| stdin(file)).count() > 1 {
             mistakes.push("standard input (-) can be read only once".into());
         }
+        if follow && (files.len() != 1 || files.iter().any(stdin)) {
+            mistakes.push(
+                "--follow reads one file that is still written: name one, and replay the others without it \
+                 (standard input is read until it ends anyway)"
+                    .into(),
+            );
+        }
         if threads.is_some_and(|n| n == 0 || n > MOST) {
             mistakes.push(format!("--threads: from 1 to {MOST}"));
         }
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
-        let inputs =
-            files.into_iter().map(|f| if stdin(&f) { Input::Stdin } else { Input::File(f) }).collect();
+        let input = |file: PathBuf| match (stdin(&file), follow) {
+            (true, _) => Input::Stdin,
+            (false, true) => Input::Follow(file),
+            (false, false) => Input::File(file),
+        };
+        let inputs = files.into_iter().map(input).collect();
         match Run::new(run, &mut mistakes) {
             Some(run) if mistakes.is_empty() => Ok(Self { inputs, threads: threads.unwrap_or(cpus), run }),
             _ => Err(mistakes),

@@ -42,7 +42,8 @@ impl Fold {
         match item {
             Item::Flow(flow) => self.flow(&flow),
             Item::Lost(lost) => {
-                *self.counters.lost.entry(lost.source).or_default() += lost.count;
+                let known = self.counters.lost.entry(lost.source).or_default();
+                *known = known.saturating_add(lost.count);
                 tracing::debug!(source = ?lost.source, events = lost.count, node = %lost.node, "Hubble lost events");
             }
             Item::NodeStatus(status) => {

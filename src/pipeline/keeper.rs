@@ -64,6 +64,7 @@ impl Keeper {
 
     /// Reads captures with so many threads until they end or `stop` is asked for.
     pub async fn replay(self, replay: Replay, threads: usize, stop: Stop) -> Summary {
+        let between = if replay.follows() { Settling::Window } else { Settling::Interim };
         let folds: Vec<Shared> =
             (0..threads.max(1)).map(|_| Arc::new(Mutex::new(Fold::new(Arc::clone(&self.filters))))).collect();
         let flag = Arc::new(AtomicBool::new(false));
@@ -84,7 +85,7 @@ impl Keeper {
             };
             ended.unwrap_or_else(|e| FeedEnd::Lost(format!("reading: {e}")))
         });
-        self.keep(folds, feed, Settling::Interim).await
+        self.keep(folds, feed, between).await
     }
 
     async fn keep(mut self, folds: Vec<Shared>, mut feed: JoinHandle<FeedEnd>, between: Settling) -> Summary {
@@ -109,7 +110,11 @@ impl Keeper {
                 }
             }
         };
-        let patience = if matches!(end, FeedEnd::Stopped) { AFTER_SIGNAL } else { AFTER_INPUT };
+        let signalled = match &end {
+            FeedEnd::Captures(report) => report.stopped,
+            end => matches!(end, FeedEnd::Stopped),
+        };
+        let patience = if signalled { AFTER_SIGNAL } else { AFTER_INPUT };
         let late = tokio::time::timeout(patience, self.last_window(&folds)).await.is_err();
         self.finish(end, late, started.elapsed())
     }
