@@ -27,7 +27,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Line, Ran, capture, check_rules, check_skipped, denied, identity, pod, replayed, rules, run, tree, write,
+    Line, Ran, capture, check_rules, check_skipped, denied, identity, pod, replayed, replayed_with, rules,
+    run, tree, write,
 };
 
 const RULE: &str = "shop/app=web egress to app=api TCP/80";
@@ -359,6 +360,9 @@ fn an_aggregated_flow_counts_as_many_as_it_says() {
     let (policies, ran) = replayed(&[denied().set("/aggregate", of(0, 41, 0)), denied()]);
     assert_eq!(rules(&policies), [RULE]);
     ran.says("42 flows").says("42 of them dropped for want of a rule");
+    // The tally counts packets as told; connections cannot be told apart.
+    let (_, ran) = replayed_with(&[denied().set("/aggregate", of(0, 41, 0)), denied()], &["--debug"]);
+    ran.says("packets=42").says("connections=1 ");
     // A mask left the direction out: the counts say it, each direction for itself.
     let masked = denied().set("/traffic_direction", Value::Null);
     check_rules(&[masked.clone().set("/aggregate", of(0, 5, 0))], &[RULE]);

@@ -38,7 +38,10 @@ pub(super) struct Follow {
     known: BTreeMap<String, OsString>,
     /// The last byte given away was no newline.
     in_line: bool,
+    /// It was told that there is nothing to read.
     told: bool,
+    /// Something could be opened once.
+    begun: bool,
 }
 
 struct Now {
@@ -64,6 +67,7 @@ impl Follow {
             known,
             in_line: false,
             told: false,
+            begun: false,
         }
     }
 
@@ -107,7 +111,14 @@ impl Follow {
         if self.now.is_none()
             && let Some(path) = self.between.pop_front()
         {
-            self.packed = Some(unpacked(File::open(path)?)?);
+            match open_rotated(&path) {
+                Ok(packed) => self.packed = Some(packed),
+                Err(error) => {
+                    let error = text::visible(&error.to_string(), 200).into_owned();
+                    let path = text::visible(&path.to_string_lossy(), 1_000).into_owned();
+                    tracing::warn!(path, error, "a rotated file could not be opened: flows are missing");
+                }
+            }
             return self.some(buffer);
         }
         self.look(buffer)
@@ -123,7 +134,7 @@ impl Follow {
                 }
                 return Ok(None);
             }
-            Err(error) => return Err(error),
+            Err(error) => return self.later(error),
         };
         match &mut self.now {
             Some(now) if now.id == id(&under) => Ok(None),
@@ -137,11 +148,30 @@ impl Follow {
                 tracing::debug!(path = %self.name(), between = self.between.len(), "the file was rotated");
                 self.line_ends(buffer)
             }
-            None => {
-                self.now = Some(self.open(&under)?);
-                self.some(buffer)
-            }
+            None => match self.open(&under) {
+                Ok(now) => {
+                    self.now = Some(now);
+                    self.begun = true;
+                    self.some(buffer)
+                }
+                // Renamed just now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => self.later(error),
+            },
         }
+    }
+
+    /// What cannot be opened at the beginning is a mistake; later it may come right again, and a run that
+    /// lasts days does not end over it.
+    fn later(&mut self, error: io::Error) -> io::Result<Option<usize>> {
+        if !self.begun {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut self.told, true) {
+            let error = text::visible(&error.to_string(), 200).into_owned();
+            tracing::warn!(path = %self.name(), error, "the new file cannot be opened; trying on");
+        }
+        Ok(None)
     }
 
     fn open(&self, metadata: &Metadata) -> io::Result<Now> {
@@ -211,6 +241,16 @@ impl Read for Follow {
     }
 }
 
+/// A rotated file, which may have been compressed since it was seen.
+fn open_rotated(path: &Path) -> io::Result<Box<dyn Read>> {
+    let file = File::open(path).or_else(|error| {
+        let mut packed = path.as_os_str().to_owned();
+        packed.push(".gz");
+        File::open(packed).map_err(|_| error)
+    })?;
+    unpacked(file)
+}
+
 /// Which file it is.
 fn id(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
@@ -237,4 +277,35 @@ fn rotated(path: &Path) -> BTreeMap<String, OsString> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rotated_files_that_are_gone_or_compressed_by_now_stop_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        io::Write::write_all(&mut gz, b"packed").unwrap();
+        crate::source::replay::tests::save(&at("events-2.log.gz"), &gz.finish().unwrap());
+        crate::source::replay::tests::save(&at("events.log"), b"plain\n");
+        let shared = Arc::new(Shared::default());
+        let mut follow = Follow::new(&at("events.log"), Arc::clone(&shared));
+        assert_eq!(follow.known.keys().collect::<Vec<_>>(), ["events-2.log"]);
+        follow.between = [at("events-1.log"), at("events-2.log")].into();
+        let mut got = Vec::new();
+        let mut buffer = [0; 64];
+        while !got.ends_with(b"plain\n") {
+            let read = follow.read(&mut buffer).unwrap();
+            got.extend_from_slice(&buffer[..read]);
+        }
+        assert_eq!(got, b"packed\nplain\n");
+        // What cannot be looked at any more is waited for.
+        follow.path = at("events.log/x");
+        assert_eq!(follow.look(&mut buffer).unwrap(), None);
+        shared.enough.store(true, Ordering::Relaxed);
+        assert_eq!(follow.read(&mut buffer).unwrap(), 0);
+    }
 }

@@ -45,6 +45,12 @@ fn file(content: &[u8]) -> (tempfile::NamedTempFile, Input) {
     (file, input)
 }
 
+/// A file of a test.
+#[allow(clippy::disallowed_methods, reason = "fixtures are not what people commit")]
+pub(super) fn save(path: &Path, content: &[u8]) {
+    std::fs::write(path, content).unwrap();
+}
+
 fn gz(content: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(content).unwrap();
