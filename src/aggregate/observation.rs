@@ -157,6 +157,7 @@ mod tests {
             source: Some(Arc::new(Endpoint::new(300, "shop", "web-1", "", POD))),
             destination: peer.map(Arc::new),
             denied_by: Vec::new(),
+            count: 1,
         };
         let got = observe(&flow, Direction::Egress).map(|o| o.peer);
         assert_eq!(got, expected);

@@ -76,8 +76,8 @@ impl Tally {
     /// Folds one flow in.
     pub(super) fn fold(&mut self, flow: &Flow, proof: Proof, connection: Option<Connection>) {
         match proof {
-            Proof::Verdict => self.verdict_events += 1,
-            Proof::Drop => self.drop_events += 1,
+            Proof::Verdict => self.verdict_events += flow.count,
+            Proof::Drop => self.drop_events += flow.count,
         }
         self.first = earliest(self.first, flow.time);
         self.last = self.last.max(flow.time);

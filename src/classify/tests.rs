@@ -31,6 +31,7 @@ fn flow() -> Flow {
         source: pod("shop", "web"),
         destination: pod("pay", "api"),
         denied_by: Vec::new(),
+        count: 1,
     }
 }
 

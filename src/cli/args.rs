@@ -202,9 +202,12 @@ pub(super) struct ReachArgs {
 
 #[derive(Debug, Group)]
 pub(super) struct ReplayArgs {
-    /// Captures: JSON Lines, plain or gzip; - is standard input
+    /// Captures: what hubble observe or the exporter wrote, plain, gzip or zstd; - is standard input
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
+    /// FILE is still written: read on until a signal, also when it is rotated
+    #[arg(long, env = "CPG_FOLLOW", value_parser = FalseyValueParser::new())]
+    pub(super) follow: bool,
     /// Threads that parse (default: one per CPU, at most 8)
     #[arg(long, env = "CPG_THREADS", value_name = "N")]
     pub(super) threads: Option<usize>,

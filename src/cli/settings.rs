@@ -93,7 +93,7 @@ impl Replay {
     /// Checks everything, then tells all mistakes.
     pub(super) fn new(args: ReplayArgs, places: &Places) -> Result<Self, Mistakes> {
         const MOST: usize = 64;
-        let ReplayArgs { files, threads, cluster, run } = args;
+        let ReplayArgs { files, follow, threads, cluster, run } = args;
         let accept_cluster = cluster.accept_cluster;
         let mut mistakes = Vec::new();
         let stdin = |file: &PathBuf| file.as_os_str() == "-";
@@ -103,12 +103,23 @@ impl Replay {
         if files.iter().filter(|file| stdin(file)).count() > 1 {
             mistakes.push("standard input (-) can be read only once".into());
         }
+        if follow && (files.len() != 1 || files.iter().any(stdin)) {
+            mistakes.push(
+                "--follow reads one file that is still written: name one, and replay the others without it \
+                 (standard input is read until it ends anyway)"
+                    .into(),
+            );
+        }
         if threads.is_some_and(|n| n == 0 || n > MOST) {
             mistakes.push(format!("--threads: from 1 to {MOST}"));
         }
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
-        let inputs =
-            files.into_iter().map(|f| if stdin(&f) { Input::Stdin } else { Input::File(f) }).collect();
+        let input = |file: PathBuf| match (stdin(&file), follow) {
+            (true, _) => Input::Stdin,
+            (false, true) => Input::Follow(file),
+            (false, false) => Input::File(file),
+        };
+        let inputs = files.into_iter().map(input).collect();
         let mode = run.cluster_dedup;
         let timeout = keep(duration("--timeout", &cluster.timeout), &mut mistakes);
         let way = way_to_cluster(cluster, places);

@@ -37,6 +37,9 @@ pub struct Flow {
     pub destination: Option<Arc<Endpoint>>,
     /// `kind namespace/name` of the policies that denied it, where Hubble correlated one.
     pub denied_by: Vec<Box<str>>,
+    /// How many flows it stands for: 1, but for flows that an exporter put together, which are alike in
+    /// all that is still told. Their connections cannot be told apart.
+    pub count: u64,
 }
 
 /// What the datapath did (`flow.Verdict`).

@@ -59,14 +59,16 @@ pub struct Counters {
 // === impl Counters ===
 
 impl Counters {
-    /// Counts one flow.
+    /// Counts one flow, as many times as it stands for.
     pub(super) fn flow(&mut self, flow: &Flow, outcome: Outcome) {
         match outcome {
-            Outcome::Need { .. } => self.needs += 1,
-            Outcome::Skipped(skip) => *self.skipped.entry(skip).or_default() += 1,
-            Outcome::Dropped(class) => *self.dropped.entry((class, flow.drop_reason)).or_default() += 1,
-            Outcome::NotDropped(verdict) => *self.not_dropped.entry(verdict).or_default() += 1,
-            Outcome::Filtered(filter) => *self.filtered.entry(filter).or_default() += 1,
+            Outcome::Need { .. } => self.needs += flow.count,
+            Outcome::Skipped(skip) => *self.skipped.entry(skip).or_default() += flow.count,
+            Outcome::Dropped(class) => {
+                *self.dropped.entry((class, flow.drop_reason)).or_default() += flow.count
+            }
+            Outcome::NotDropped(verdict) => *self.not_dropped.entry(verdict).or_default() += flow.count,
+            Outcome::Filtered(filter) => *self.filtered.entry(filter).or_default() += flow.count,
         }
         if self.namespaces.len() < NAMESPACES {
             for endpoint in [&flow.source, &flow.destination].into_iter().flatten() {
@@ -173,7 +175,8 @@ impl Counters {
 
 fn add<K: Ord>(into: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
     for (key, count) in from {
-        *into.entry(key).or_default() += count;
+        let known = into.entry(key).or_default();
+        *known = known.saturating_add(count);
     }
 }
 

@@ -51,6 +51,11 @@ impl Replay {
         Self { inputs, interest }
     }
 
+    /// Whether it follows a file that is still written: it goes on until it is stopped, like a stream.
+    pub(super) fn follows(&self) -> bool {
+        self.inputs.iter().any(|input| matches!(input, Input::Follow(_)))
+    }
+
     /// Reads with one thread per fold, until the inputs end or the run is to stop. Blocks.
     pub(super) fn run(self, folds: Vec<Shared>, stop: &AtomicBool) -> FeedEnd {
         let sinks = folds.iter().map(|fold| Worker(Arc::clone(fold))).collect();
@@ -58,7 +63,12 @@ impl Replay {
         if let Some(fold) = folds.first() {
             lock(fold).counters_mut().unknown.merge(std::mem::take(&mut report.unknown));
         }
-        if stop.load(Ordering::Relaxed) { FeedEnd::Stopped } else { FeedEnd::Captures(report) }
+        // What was followed until the stop is all that was asked for.
+        if stop.load(Ordering::Relaxed) && !self.follows() {
+            FeedEnd::Stopped
+        } else {
+            FeedEnd::Captures(report)
+        }
     }
 }
 

@@ -103,6 +103,7 @@ impl Keeper {
 
     /// Reads captures with so many threads until they end or `stop` is asked for.
     pub async fn replay(self, replay: Replay, threads: usize, stop: Stop) -> Summary {
+        let between = if replay.follows() { Settling::Window } else { Settling::Interim };
         let folds: Vec<Shared> =
             (0..threads.max(1)).map(|_| Arc::new(Mutex::new(Fold::new(Arc::clone(&self.filters))))).collect();
         let flag = Arc::new(AtomicBool::new(false));
@@ -123,7 +124,7 @@ impl Keeper {
             };
             ended.unwrap_or_else(|e| FeedEnd::Lost(format!("reading: {e}")))
         });
-        self.keep(folds, feed, Settling::Interim).await
+        self.keep(folds, feed, between).await
     }
 
     async fn keep(mut self, folds: Vec<Shared>, mut feed: JoinHandle<FeedEnd>, between: Settling) -> Summary {
@@ -148,10 +149,12 @@ impl Keeper {
                 }
             }
         };
-        let (patience, for_cluster) = match end {
-            FeedEnd::Stopped => (AFTER_SIGNAL, FOR_CLUSTER),
-            _ => (AFTER_INPUT, AFTER_INPUT),
+        let signalled = match &end {
+            FeedEnd::Captures(report) => report.stopped,
+            end => matches!(end, FeedEnd::Stopped),
         };
+        let (patience, for_cluster) =
+            if signalled { (AFTER_SIGNAL, FOR_CLUSTER) } else { (AFTER_INPUT, AFTER_INPUT) };
         let last = async {
             self.wait_for_cluster(started, for_cluster).await;
             self.last_window(&folds).await;

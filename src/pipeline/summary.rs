@@ -1,6 +1,6 @@
 //! What a run did, what it could not do, and the exit code that follows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -109,8 +109,8 @@ impl Summary {
             FeedEnd::Captures(report) => {
                 all.extend(report.problems().filter(|p| p.kind.loses_work()).map(ToString::to_string));
                 all.extend(report.failure.iter().map(|why| format!("cpg itself failed: {why}")));
-                if report.bad_lines() > 0 {
-                    all.push(format!("{} could not be read", count(report.bad_lines(), "line")));
+                if report.lost_lines() > 0 {
+                    all.push(format!("{} could not be read", count(report.lost_lines(), "line")));
                 }
             }
         }
@@ -171,6 +171,7 @@ impl Summary {
             "reconnects": c.reconnects,
             "rotations": c.rotations,
             "coverage": self.coverage.as_ref().map(watched::json),
+            "unreadable_lines": map(self.bad_lines()),
             "unknown_values": map(c.unknown.iter().map(|(k, n)| (k.to_string(), n)).collect()),
             "policies": {
                 "created": counts.created, "updated": counts.updated,
@@ -187,6 +188,16 @@ impl Summary {
             "elapsed_seconds": self.elapsed.as_secs_f64(),
             "output": self.root.as_ref().map(|r| r.display().to_string()),
         })
+    }
+
+    /// Lines of captures that could not be read, by what is wrong with them.
+    fn bad_lines(&self) -> Vec<(String, u64)> {
+        let FeedEnd::Captures(report) = &self.end else { return Vec::new() };
+        let mut bad: BTreeMap<&str, u64> = BTreeMap::new();
+        for (kind, (count, _)) in report.inputs.iter().flat_map(|input| &input.bad) {
+            *bad.entry(kind.as_str()).or_default() += count;
+        }
+        bad.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect()
     }
 
     fn drops(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -240,14 +251,13 @@ impl Summary {
             for problem in &input.problems {
                 writeln!(f, "  {}: {problem}", problem.kind.as_str())?;
             }
-            if let Some(first) = &input.first_bad {
+            for (kind, (lines, first)) in &input.bad {
+                let (lines, what) = (count(*lines, "line"), kind.as_str());
+                let (line, reason) = (first.line, &first.reason);
                 writeln!(
                     f,
-                    "  {}: {} could not be read, the first is line {}: {}",
-                    input.name,
-                    count(input.bad_lines, "line"),
-                    first.line,
-                    first.reason
+                    "  {}: {lines} could not be read ({what}), the first is line {line}: {reason}",
+                    input.name
                 )?;
             }
         }

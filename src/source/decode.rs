@@ -136,7 +136,7 @@ impl Decoder {
             l4,
             source,
             destination,
-            r#type: _,
+            r#type: kind,
             node_name,
             source_names: _,
             destination_names: _,
@@ -153,10 +153,14 @@ impl Decoder {
             uuid: uuid.into(),
             node: self.node(if envelope_node.is_empty() { &node_name } else { envelope_node }),
             verdict: self.verdict(i64::from(verdict)),
-            event: self.event(event_type.map_or(0, |event| i64::from(event.r#type))),
+            event: self.event(
+                event_type.map_or(0, |event| i64::from(event.r#type)),
+                kind == i32::from(wire::FlowType::L7),
+            ),
             drop_reason: self.drop_reason(reason),
             direction: self.direction(i64::from(traffic_direction)),
             is_reply,
+            count: 1,
             ip: ip.and_then(|ip| self.addresses(&ip.source, &ip.destination)),
             l4: l4.map_or(L4::Absent, |l4| self.l4(l4)),
             source: self.wire_endpoint(&source),
@@ -277,7 +281,13 @@ impl Decoder {
     }
 
     /// 0 to 7, 129 and 130 are those of `pkg/monitor/api/types.go`.
-    pub(super) fn event(&mut self, number: i64) -> EventKind {
+    ///
+    /// Where a mask left the type out, a record of the L7 proxy (`Type`) is still known as one: it is no
+    /// drop of the datapath, whatever its verdict.
+    pub(super) fn event(&mut self, number: i64, is_l7: bool) -> EventKind {
+        if number == 0 && is_l7 {
+            return EventKind::L7;
+        }
         if !matches!(number, 0..=7 | 129 | 130) {
             self.unknown.count(UnknownKind::EventType, Some(number));
         }
@@ -376,7 +386,11 @@ impl Decoder {
     }
 }
 
-/// An endpoint from its fields; `None` where they name nobody. An empty message and a missing one are
+/// What Hubble writes in place of a value that it was told to hide.
+const REDACTED: &str = "HUBBLE_REDACTED";
+
+/// An endpoint from its fields; `None` where they name nobody, or a label was hidden: what is left would
+/// select others too. An empty message and a missing one are
 /// the same on our wire.
 pub(super) fn endpoint<'a>(
     number: u32,
@@ -385,6 +399,10 @@ pub(super) fn endpoint<'a>(
     cluster: &str,
     labels: impl IntoIterator<Item = &'a str>,
 ) -> Option<Endpoint> {
+    let labels: Vec<&str> = labels.into_iter().collect();
+    if labels.iter().any(|label| label.contains(REDACTED)) {
+        return None;
+    }
     let mut labels = labels.into_iter().peekable();
     let nobody = number == 0
         && namespace.is_empty()

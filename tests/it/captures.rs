@@ -9,7 +9,7 @@ use serde_json::Value;
 use cpg::demo::capture;
 
 use crate::live::Running;
-use crate::support::{Ran, cpg, rules, run, tree, write};
+use crate::support::{Ran, cpg, rules, run, shared, skipped, tree, write};
 
 const LINES: u64 = 100_000;
 
@@ -239,3 +239,120 @@ fn connections_of_each_need_are_exact_up_to_63() {
     }
     println!("{exact} needs with exact counts, {} estimated", generated().truth.len() - exact);
 }
+
+/// What is expected of a file of the shared captures.
+struct Expected {
+    file: &'static str,
+    flows: u64,
+    /// Lines that could not be read, by what is wrong with them.
+    bad: &'static str,
+    policies: u64,
+    exit: i32,
+}
+
+#[test]
+fn every_shared_capture_is_read_or_refused_with_its_reason() {
+    let Some(folder) = shared().map(|path| path.join("flows")).filter(|path| path.is_dir()) else {
+        return skipped("no shared captures here");
+    };
+    let mut files = Vec::new();
+    let mut dirs = vec![folder.clone()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { dirs.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    let mut table = Vec::new();
+    for file in &files {
+        let name = file.strip_prefix(&folder).unwrap().to_str().unwrap().to_owned();
+        let dir = tempfile::tempdir().unwrap();
+        let args = ["replay", "--json", "--log-level", "error", file.to_str().unwrap()];
+        let ran = run(dir.path(), &args);
+        let summary: Value = serde_json::from_str(ran.stderr.lines().last().unwrap()).unwrap();
+        let policies = tree(&dir.path().join("policies"));
+        // Not a byte more the second time.
+        assert_eq!(run(dir.path(), &args).code, ran.code, "{name}");
+        assert_eq!(tree(&dir.path().join("policies")), policies, "{name}");
+        let bad: Vec<String> = summary["unreadable_lines"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(kind, count)| format!("{count} {kind}"))
+            .collect();
+        println!(
+            "{name:<58} {:>4} flows {:>2} policies, exit {}  {}",
+            summary["flows"],
+            policies.len(),
+            ran.code,
+            bad.join(", ")
+        );
+        table.push((
+            name,
+            summary["flows"].as_u64().unwrap(),
+            bad.join(", "),
+            policies.len() as u64,
+            ran.code,
+        ));
+    }
+    let expected: Vec<_> =
+        SHARED.iter().map(|e| (e.file.to_owned(), e.flows, e.bad.to_owned(), e.policies, e.exit)).collect();
+    assert_eq!(table, expected);
+}
+
+/// Judged by hand: the fragments end in the middle, two files have `...` in them, one is a README. Policies
+/// come of the three drops by default deny that name direction, flags and labels.
+#[rustfmt::skip]
+const SHARED: &[Expected] = &[
+    Expected { file: "cilium-docs-export.jsonl", flows: 2, bad: "", policies: 0, exit: 0 },
+    Expected { file: "cilium-exporter-testdata-aggregation.json", flows: 3, bad: "", policies: 0, exit: 0 },
+    Expected { file: "cilium-exporter-testdata-basic-export.json", flows: 1, bad: "", policies: 0, exit: 0 },
+    Expected { file: "cilium-exporter-testdata-dynamic-reload.json", flows: 2, bad: "", policies: 0, exit: 0 },
+    Expected { file: "cilium-exporter-testdata-filters.json", flows: 9, bad: "", policies: 0, exit: 0 },
+    Expected { file: "cilium-printer_test.jsonl", flows: 4, bad: "", policies: 0, exit: 0 },
+    Expected { file: "hubble-otel-basic-sample-10-flows.jsonl", flows: 10, bad: "", policies: 0, exit: 0 },
+    Expected { file: "hubble-otel-basic-sample-330-dns-flows.jsonl", flows: 330, bad: "", policies: 0, exit: 0 },
+    Expected { file: "hubble-otel-basic-sample-348-http-flows.jsonl", flows: 348, bad: "", policies: 0, exit: 0 },
+    Expected { file: "hubble-otel-basic-sample-400-icmpv4-flows.jsonl", flows: 18, bad: "", policies: 0, exit: 0 },
+    Expected { file: "hubble-otel-basic-sample-400-l7-redirected-flows.jsonl", flows: 400, bad: "", policies: 0, exit: 0 },
+    Expected { file: "hubble-otel-basic-sample-400-tcp-flows.jsonl", flows: 400, bad: "", policies: 0, exit: 0 },
+    Expected { file: "hubble-otel-basic-sample-400-udp-flows.jsonl", flows: 400, bad: "", policies: 0, exit: 0 },
+    Expected { file: "hubble-otel-basic-sample-5-dns-flows.jsonl", flows: 5, bad: "", policies: 0, exit: 0 },
+    Expected { file: "hubble-otel-basic-sample-5-http-flows.jsonl", flows: 5, bad: "", policies: 0, exit: 0 },
+    Expected { file: "issue-fragments/README.md", flows: 0, bad: "1 text", policies: 0, exit: 2 },
+    Expected { file: "issue-fragments/cilium-22347-audit-cronjob.json.truncated", flows: 0, bad: "1 broken JSON", policies: 0, exit: 2 },
+    Expected { file: "issue-fragments/cilium-29329-no-direction-from-endpoint.tail.truncated", flows: 0, bad: "1 broken JSON", policies: 0, exit: 2 },
+    Expected { file: "issue-fragments/cilium-33870-host-firewall-ssh.json.truncated", flows: 0, bad: "1 broken JSON", policies: 0, exit: 2 },
+    Expected { file: "issue-fragments/cilium-37634-vxlan-tunnel.json.truncated", flows: 0, bad: "", policies: 0, exit: 0 },
+    Expected { file: "issue-fragments/cilium-39902-policy-log.json", flows: 1, bad: "", policies: 0, exit: 0 },
+    Expected { file: "issue-fragments/cilium-40519-fqdn-cidr-labels.jsonl.truncated", flows: 0, bad: "2 broken JSON, 1 no event of Hubble", policies: 0, exit: 2 },
+    Expected { file: "issue-fragments/cilium-40519-policy-denied-world-ipv4.jsonl.truncated", flows: 0, bad: "2 broken JSON", policies: 0, exit: 2 },
+    Expected { file: "issue-fragments/hubble-191-string-ids.json", flows: 1, bad: "", policies: 0, exit: 0 },
+    Expected { file: "issue-fragments/hubble-641-flat-world-reply.jsonl", flows: 1, bad: "", policies: 0, exit: 0 },
+    Expected { file: "tke-guide-flow-logs-2026-02-25a.json", flows: 1, bad: "", policies: 0, exit: 0 },
+    Expected { file: "tke-guide-flow-logs-zh.json", flows: 1, bad: "", policies: 0, exit: 0 },
+    Expected { file: "tke-guide-observability-2026-02-24.jsonl", flows: 3, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/aks-retina-kapinger-replies.jsonl", flows: 2, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/bats-summariser-fixtures.jsonl", flows: 3, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/camelcase-collector.jsonl", flows: 3, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/eks-cni-chaining-exporter-tail.txt", flows: 1, bad: "2 text", policies: 0, exit: 0 },
+    Expected { file: "transcribed/ephico-flow-pos-to-world.json", flows: 1, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/ephico-flow-stranger-to-shop.export.json", flows: 1, bad: "", policies: 1, exit: 0 },
+    Expected { file: "transcribed/ephico-flow-stranger-to-shop.loki.json", flows: 1, bad: "", policies: 1, exit: 0 },
+    Expected { file: "transcribed/ephico-flows-cache-from-poc2.ndjson", flows: 2, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/ephico-flows-http-intent-head.ndjson", flows: 2, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/ephico-flows-pos-egress-named.ndjson", flows: 3, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/ephico-flows-worker-poc2-head.ndjson", flows: 1, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/ephico-shop-platform-flows-audit-head.ndjson", flows: 1, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/flux-audit-host-apiserver-ingress.jsonl", flows: 1, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/flux-cri-prefixed.txt", flows: 1, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/gke-beyondcorp-remote-node.jsonl", flows: 1, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/gluenet-pretty-host-apiserver-and-http.json", flows: 2, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/k3d-agent-zone-dropped.jsonl", flows: 1, bad: "", policies: 1, exit: 0 },
+    Expected { file: "transcribed/korean-blog-lost-events.jsonl", flows: 0, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/korean-blog-malformed-elided.txt", flows: 0, bad: "1 broken JSON", policies: 0, exit: 2 },
+    Expected { file: "transcribed/policy-editor-readme-elided.txt", flows: 0, bad: "1 broken JSON", policies: 0, exit: 2 },
+    Expected { file: "transcribed/topgun-icmp-unreachable-multiline.json", flows: 1, bad: "", policies: 0, exit: 0 },
+    Expected { file: "transcribed/topgun-policy-deny-181.jsonl", flows: 2, bad: "", policies: 0, exit: 0 },
+];

@@ -33,6 +33,7 @@ fn flow(from: u8, to: u8, port: u16, source_port: u16, event: EventKind, directi
         source: Some(endpoint(from)),
         destination: Some(endpoint(to)),
         denied_by: Vec::new(),
+        count: 1,
     }
 }
 

@@ -4,7 +4,8 @@
 //! Taken: `{"flow":{..},"node_name":..,"time":..}`; a flow without envelope (Hubble's CLI up to 0.10);
 //! `node_status`, `lost_events`; `agent_event` and `debug_event` as [`Item::Other`]. Names as in the
 //! proto or in camelCase, enums as names or numbers, numbers also as strings, `null` for absent;
-//! unknown fields are passed over.
+//! unknown fields are passed over. [`read`] also takes what others make of such a line (`odd`): text
+//! before it, several on one line, a list of them, the record of a log collector around it.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -16,14 +17,15 @@ use super::proto::{flow as wire, relay};
 use super::unknown::UnknownKind;
 use super::{Item, LostEvents, NodeStatus};
 use crate::flow::{DropReason, Endpoint, Flow, IcmpFamily, L4, TcpFlags, Verdict};
-use crate::text;
 
+mod error;
+mod odd;
 mod values;
 
+pub use error::{BadKind, LineError};
+use odd::Aggregate;
+pub use odd::read;
 use values::{Enum, Flag, Int, Text, Time};
-
-/// Characters of the reason why a line cannot be read.
-const LONGEST_REASON: usize = 200;
 
 #[derive(Deserialize)]
 struct Line<'a> {
@@ -46,10 +48,17 @@ struct Line<'a> {
     ip: Option<IgnoredAny>,
     #[serde(default)]
     l4: Option<IgnoredAny>,
-    #[serde(default)]
-    source: Option<IgnoredAny>,
-    #[serde(default)]
-    destination: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    source: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    destination: Option<&'a RawValue>,
+    // These wrap: what a log collector keeps of a line, and a list of flows.
+    #[serde(borrow, default)]
+    log: Option<&'a RawValue>,
+    #[serde(borrow, default, alias = "MESSAGE")]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    flows: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +89,13 @@ struct LineFlow<'a> {
     drop_reason_desc: Enum<'a>,
     #[serde(default, alias = "isReply")]
     is_reply: Flag,
+    /// Until 2021; false stands for unknown too.
+    #[serde(default)]
+    reply: Flag,
+    #[serde(borrow, default, rename = "Type")]
+    kind: Option<&'a RawValue>,
+    #[serde(default)]
+    aggregate: Option<Aggregate>,
     #[serde(borrow, default, alias = "egressDeniedBy")]
     egress_denied_by: Option<Vec<LinePolicy<'a>>>,
     #[serde(borrow, default, alias = "ingressDeniedBy")]
@@ -194,71 +210,87 @@ struct LineNodeStatus<'a> {
     message: Text<'a>,
 }
 
-/// Why a line cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct LineError {
-    /// A few words, at most 200 characters, safe to print.
-    pub reason: String,
-    /// It is right as far as it goes, but it ends too early.
-    pub unfinished: bool,
+/// What is in a line that is one object.
+enum Held<'a> {
+    /// One event.
+    Item(Item),
+    /// A flow that stands for several, not all of one direction.
+    Several(Box<Flow>, Aggregate),
+    /// The text or object that a log collector was given.
+    Wrapped(&'a RawValue),
+    /// A list of flows.
+    Flows(&'a RawValue),
 }
 
-/// Reads one line (without its newline).
+/// Reads one line (without its newline) that is one event.
 pub fn read_line(line: &[u8], decoder: &mut Decoder) -> Result<Item, LineError> {
-    // Checked once for the whole line: faster than text by text, and the raw texts need it.
-    let line = std::str::from_utf8(line).map_err(|error| LineError {
+    match hold(utf8(line)?, decoder)? {
+        Held::Item(item) => Ok(item),
+        Held::Several(..) | Held::Wrapped(_) | Held::Flows(_) => {
+            Err(LineError::of(BadKind::NotAnEvent, "it wraps other lines"))
+        }
+    }
+}
+
+/// Checked once for the whole line: faster than text by text, and the raw texts need it.
+fn utf8(line: &[u8]) -> Result<&str, LineError> {
+    std::str::from_utf8(line).map_err(|error| LineError {
+        kind: BadKind::NotUtf8,
         reason: format!("it is not UTF-8 at byte {}", error.valid_up_to() + 1),
         unfinished: error.error_len().is_none(),
-    })?;
+    })
+}
+
+/// What is in a text that begins with its object.
+fn hold<'a>(line: &'a str, decoder: &mut Decoder) -> Result<Held<'a>, LineError> {
     // Serde would also take an array, value by value in the order of our fields.
     if !line.trim_ascii_start().starts_with('{') {
-        return Err(LineError::of("it is no JSON object: it does not begin with {"));
+        return Err(LineError::of(BadKind::NotAnEvent, "it is no JSON object: it does not begin with {"));
     }
     let read: Line<'_> = serde_json::from_str(line).map_err(|error| LineError::from_json(&error))?;
     if let Some(flow) = read.flow {
-        return Ok(Item::Flow(flow.read(&read.node_name.0, decoder)));
+        return Ok(flow.read(&read.node_name.0, decoder));
     }
     if let Some(lost) = read.lost_events {
-        return Ok(Item::Lost(lost.read(&read.node_name.0, decoder)));
+        return Ok(Held::Item(Item::Lost(lost.read(&read.node_name.0, decoder))));
     }
     if let Some(status) = read.node_status {
-        return Ok(Item::NodeStatus(status.read(decoder)));
+        return Ok(Held::Item(Item::NodeStatus(status.read(decoder))));
     }
-    let flat = [read.verdict, read.ip, read.l4, read.source, read.destination];
-    if flat.iter().any(Option::is_some) {
+    // The addresses of a flow are called so too, but they are texts.
+    let ends = [read.source, read.destination].iter().flatten().any(|raw| raw.get().starts_with('{'));
+    if ends || [read.verdict, read.ip, read.l4].iter().any(Option::is_some) {
         let flow: LineFlow<'_> = serde_json::from_str(line).map_err(|error| LineError::from_json(&error))?;
-        return Ok(Item::Flow(flow.read("", decoder)));
+        return Ok(flow.read("", decoder));
+    }
+    if let Some(flows) = read.flows.filter(|raw| raw.get().starts_with('[')) {
+        return Ok(Held::Flows(flows));
+    }
+    let wraps = |raw: &&RawValue| raw.get().starts_with(['"', '{']);
+    if let Some(wrapped) = read.log.filter(wraps).or(read.message.filter(wraps)) {
+        return Ok(Held::Wrapped(wrapped));
     }
     // A kind newer than this version leaves nothing but its envelope.
     if read.agent_event.is_some() || read.debug_event.is_some() || !read.node_name.0.is_empty() {
-        return Ok(Item::Other);
+        return Ok(Held::Item(Item::Other));
     }
-    Err(LineError::of("it is JSON, but neither a flow nor another event of Hubble"))
-}
-
-// === impl LineError ===
-
-impl LineError {
-    fn of(reason: &str) -> Self {
-        Self { reason: reason.to_owned(), unfinished: false }
-    }
-
-    /// The words of serde_json, with the place as a byte of the line: its line is always 1.
-    fn from_json(error: &serde_json::Error) -> Self {
-        let words = error.to_string();
-        let words = words.rfind(" at line ").map_or(&*words, |at| &words[..at]);
-        let shown = text::visible(words, LONGEST_REASON / 2);
-        // What had to be written out is longer than it was.
-        let shown: String = shown.chars().take(LONGEST_REASON - 30).collect();
-        Self { reason: format!("{shown} at byte {}", error.column()), unfinished: error.is_eof() }
-    }
+    Err(LineError::of(BadKind::NotAnEvent, "it is JSON, but neither a flow nor another event of Hubble"))
 }
 
 // === impl LineFlow ===
 
 impl LineFlow<'_> {
-    fn read(self, envelope_node: &str, decoder: &mut Decoder) -> Flow {
+    fn read(self, envelope_node: &str, decoder: &mut Decoder) -> Held<'static> {
+        let aggregate = self.aggregate.unwrap_or_default();
+        let mut flow = self.flow(envelope_node, decoder);
+        if aggregate.is_one_direction() {
+            aggregate.apply(&mut flow);
+            return Held::Item(Item::Flow(flow));
+        }
+        Held::Several(Box::new(flow), aggregate)
+    }
+
+    fn flow(self, envelope_node: &str, decoder: &mut Decoder) -> Flow {
         let node = if envelope_node.is_empty() { &*self.node_name.0 } else { envelope_node };
         let policies = [self.egress_denied_by, self.ingress_denied_by];
         Flow {
@@ -270,7 +302,10 @@ impl LineFlow<'_> {
                 Some(number) => decoder.verdict(number),
                 None => Verdict::Unknown,
             },
-            event: decoder.event(self.event_type.map_or(0, |event| event.kind.0)),
+            event: {
+                let is_l7 = self.kind.is_some_and(|kind| matches!(kind.get(), "\"L7\"" | "2" | "\"2\""));
+                decoder.event(self.event_type.map_or(0, |event| event.kind.0), is_l7)
+            },
             drop_reason: drop_reason(&self.drop_reason_desc, &self.drop_reason, decoder),
             direction: number(
                 &self.traffic_direction,
@@ -279,7 +314,8 @@ impl LineFlow<'_> {
                 decoder,
             )
             .and_then(|number| decoder.direction(number)),
-            is_reply: self.is_reply.0,
+            is_reply: self.is_reply.0.or(self.reply.0.filter(|reply| *reply)),
+            count: 1,
             ip: self.ip.and_then(|ip| decoder.addresses(&ip.source.0, &ip.destination.0)),
             l4: self.l4.map_or(L4::Absent, |l4| l4.read(decoder)),
             source: self.source.and_then(|raw| decoder.json_endpoint(raw.get(), read_endpoint)),

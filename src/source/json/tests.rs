@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use serde_json::{Value, json};
 
+use super::error::LONGEST_REASON;
 use super::*;
 use crate::flow::{Direction, EventKind};
 use crate::source::proto::observer::GetFlowsResponse;

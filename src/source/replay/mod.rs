@@ -1,12 +1,19 @@
-//! Captures: files and standard input, plain or gzip, read on one thread and parsed on several.
+//! Captures: files and standard input, plain, gzip or zstd, read on one thread and parsed on several.
 //!
-//! One thread reads and decompresses, and cuts chunks of about 1 MiB at newlines. They go through a
-//! bounded channel to the workers, each of which has its own decoder and its own [`Sink`]. Memory is
-//! bounded by the chunks on the way (three for each worker, and two), never by the input; a chunk is
-//! longer than 1 MiB only where a line is, up to 64 MiB.
+//! One thread reads and decompresses, and cuts chunks of about 1 MiB: runs of lines, and single values
+//! where the input is not made of lines (`cut`). They go through a bounded channel to the workers, each
+//! of which has its own decoder and its own [`Sink`]. Memory is bounded by the chunks on the way (three
+//! for each worker, and two), never by the input; a chunk is longer than 1 MiB only where a line or a
+//! value is, up to 64 MiB.
 //!
-//! Read are JSON Lines; blank lines, CRLF and a byte order mark do not matter.
+//! | module | holds |
+//! |---|---|
+//! | `open`, `follow` | bytes: files, standard input, a file that is still written |
+//! | `reader` | the reading thread |
+//! | `cut`, `scan`, `join` | where lines and values begin and end; pure, the same for any number of threads |
+//! | `report` | what was read, and what could not be |
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -16,15 +23,22 @@ use std::time::Duration;
 
 use super::Item;
 use super::decode::Decoder;
-use super::json;
+use super::json::{self, LineError};
 use super::unknown::UnknownValues;
 use super::wanted::Prefilter;
 use crate::flow::Interest;
 use crate::text;
 
+mod cut;
+mod follow;
+mod join;
+mod open;
 mod reader;
 mod report;
+mod scan;
 
+pub use super::json::BadKind;
+use cut::{What, trim};
 use reader::{Chunk, End, Reader, Shared};
 pub use report::{BadLine, InputReport, Problem, ProblemKind, Report};
 
@@ -36,10 +50,13 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// Where a capture is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// A file, plain or gzip (told by its first bytes, not by its name).
+    /// A file, plain, gzip or zstd (told by its first bytes, not by its name).
     File(PathBuf),
-    /// Standard input, plain or gzip.
+    /// Standard input, likewise.
     Stdin,
+    /// A plain file that somebody still writes, rotated under its path: read until the stop flag. What
+    /// was read until then counts. The file may come later.
+    Follow(PathBuf),
 }
 
 /// Takes what one worker reads. Each worker has its own, so nothing is shared while reading.
@@ -55,13 +72,15 @@ pub trait Sink: Send {
 struct Tally {
     lines: u64,
     not_of_interest: u64,
-    bad_lines: u64,
-    first_bad: Option<BadLine>,
+    bad: BTreeMap<BadKind, (u64, BadLine)>,
     partial: Option<BadLine>,
 }
 
 /// What the workers look at between chunks.
 struct Control<'a> {
+    shared: &'a Shared,
+    /// The stop flag ends the reading, not the work on what was read.
+    follows: bool,
     chunks: Mutex<Receiver<Chunk>>,
     stop: &'a AtomicBool,
     /// A worker panicked: the result has a hole, so the others need not go on.
@@ -83,6 +102,8 @@ pub fn replay<S: Sink>(
         inputs.iter().map(|input| InputReport { name: input.name(), ..Default::default() }).collect();
     let (sender, receiver) = sync_channel(QUEUE * sinks.len().max(1));
     let control = Control {
+        shared: &shared,
+        follows: inputs.iter().any(|input| matches!(input, Input::Follow(_))),
         chunks: Mutex::new(receiver),
         stop,
         broken: AtomicBool::new(false),
@@ -126,12 +147,13 @@ pub fn replay<S: Sink>(
         }
     });
 
+    let control_follows = control.follows;
     shared.ended.store(true, Ordering::Relaxed);
     report.stopped = control.stopped.load(Ordering::Relaxed);
     // Without a receiver a waiting send ends at once.
     drop(control.chunks);
     if let Ok(reading) = reading
-        && !report.stopped
+        && (control_follows || !report.stopped)
         && report.failure.is_none()
         && let Err(panic) = reading.join()
     {
@@ -150,7 +172,9 @@ impl Input {
     /// Its path, or `standard input`; safe to print.
     pub fn name(&self) -> String {
         match self {
-            Self::File(path) => text::visible(&path.to_string_lossy(), 1_000).into_owned(),
+            Self::File(path) | Self::Follow(path) => {
+                text::visible(&path.to_string_lossy(), 1_000).into_owned()
+            }
             Self::Stdin => "standard input".to_owned(),
         }
     }
@@ -164,7 +188,10 @@ impl Control<'_> {
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 self.stopped.store(true, Ordering::Relaxed);
-                return None;
+                if !self.follows {
+                    return None;
+                }
+                self.shared.enough.store(true, Ordering::Relaxed);
             }
             if self.broken.load(Ordering::Relaxed) {
                 return None;
@@ -218,36 +245,68 @@ impl<S: Sink> Worker<S> {
 
     fn chunk(&mut self, chunk: &Chunk, prefilter: &Prefilter) {
         let Some(tally) = self.tallies.get_mut(chunk.input) else { return };
-        let mut bytes = chunk.bytes();
-        if chunk.first_line == 1 {
-            bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let mut work =
+            Work { sink: &mut self.sink, decoder: &mut self.decoder, prefilter, tally, skipped: 0 };
+        let last = chunk.pieces.len().saturating_sub(1);
+        for (at, piece) in chunk.pieces.iter().enumerate() {
+            let end = if at == last { chunk.end } else { End::More };
+            let bytes = chunk.bytes(piece);
+            match &piece.what {
+                What::Lines(_) => work.lines(bytes, piece.line, end),
+                What::Value(_) | What::Joined(_) => work.line(bytes, piece.line, end),
+            }
         }
-        let (mut start, mut number) = (0, chunk.first_line);
-        let mut skipped = 0;
+        work.done();
+    }
+}
+
+/// A worker at one chunk.
+struct Work<'a, S> {
+    sink: &'a mut S,
+    decoder: &'a mut Decoder,
+    prefilter: &'a Prefilter,
+    tally: &'a mut Tally,
+    skipped: u64,
+}
+
+// === impl Work ===
+
+impl<S: Sink> Work<'_, S> {
+    fn lines(&mut self, bytes: &[u8], first: u64, end: End) {
+        let (mut start, mut number) = (0, first);
         while start < bytes.len() {
             let newline = memchr::memchr(b'\n', &bytes[start..]).map(|at| start + at);
-            let line = bytes[start..newline.unwrap_or(bytes.len())].trim_ascii();
-            if line.is_empty() {
-                // A blank line is no line.
-            } else if prefilter.cannot_matter(line) {
-                skipped += 1;
-            } else {
-                tally.lines += 1;
-                match json::read_line(line, &mut self.decoder) {
-                    Ok(item) => self.sink.item(item),
-                    Err(error) => {
-                        let unfinished = newline.is_none() && error.unfinished;
-                        tally.bad(BadLine { line: number, reason: error.reason }, unfinished, chunk.end);
-                    }
-                }
-            }
+            let line = &bytes[start..newline.unwrap_or(bytes.len())];
+            self.line(line, number, if newline.is_some() { End::More } else { end });
             number += 1;
             start = newline.map_or(bytes.len(), |at| at + 1);
         }
-        if skipped > 0 {
-            tally.lines += skipped;
-            tally.not_of_interest += skipped;
-            self.sink.not_of_interest(skipped);
+    }
+
+    fn line(&mut self, line: &[u8], number: u64, end: End) {
+        let line = trim(line);
+        if line.is_empty() {
+            return;
+        }
+        if self.prefilter.cannot_matter(line) {
+            self.skipped += 1;
+            return;
+        }
+        let (sink, tally) = (&mut *self.sink, &mut *self.tally);
+        json::read(line, self.decoder, &mut |read| {
+            tally.lines += 1;
+            match read {
+                Ok(item) => sink.item(item),
+                Err(error) => tally.bad(number, error, end),
+            }
+        });
+    }
+
+    fn done(self) {
+        if self.skipped > 0 {
+            self.tally.lines += self.skipped;
+            self.tally.not_of_interest += self.skipped;
+            self.sink.not_of_interest(self.skipped);
         }
     }
 }
@@ -256,13 +315,17 @@ impl<S: Sink> Worker<S> {
 
 impl Tally {
     /// Where reading failed, that is told already: the line that it cut is no further finding.
-    fn bad(&mut self, bad: BadLine, unfinished: bool, end: End) {
-        match (unfinished, end) {
+    fn bad(&mut self, line: u64, error: LineError, end: End) {
+        let bad = BadLine { line, reason: error.reason };
+        match (error.unfinished, end) {
             (true, End::Failure) => {}
             (true, End::Input) => self.partial = Some(bad),
             _ => {
-                self.bad_lines += 1;
-                self.first_bad = first(self.first_bad.take(), Some(bad));
+                let (count, first) = self.bad.entry(error.kind).or_insert_with(|| (0, bad.clone()));
+                *count += 1;
+                if bad.line < first.line {
+                    *first = bad;
+                }
             }
         }
     }
@@ -270,8 +333,13 @@ impl Tally {
     fn merge(&mut self, other: Self) {
         self.lines += other.lines;
         self.not_of_interest += other.not_of_interest;
-        self.bad_lines += other.bad_lines;
-        self.first_bad = first(self.first_bad.take(), other.first_bad);
+        for (kind, (count, bad)) in other.bad {
+            let (so_far, first) = self.bad.entry(kind).or_insert_with(|| (0, bad.clone()));
+            *so_far += count;
+            if bad.line < first.line {
+                *first = bad;
+            }
+        }
         self.partial = self.partial.take().or(other.partial);
     }
 
@@ -279,8 +347,9 @@ impl Tally {
     fn finish(self, input: &mut InputReport, cut_short: bool) {
         input.lines += self.lines;
         input.not_of_interest += self.not_of_interest;
-        input.bad_lines += self.bad_lines;
-        input.first_bad = first(input.first_bad.take(), self.first_bad);
+        for (kind, (count, first)) in self.bad {
+            input.bads(kind, count, first);
+        }
         if let Some(BadLine { line, reason }) = self.partial {
             let message = format!(
                 "{}: its last line, {line}, has no end ({reason}); whoever writes the file may still be at it. \
@@ -294,11 +363,6 @@ impl Tally {
             input.problems.push(Problem { kind: ProblemKind::Empty, message });
         }
     }
-}
-
-/// The bad line that comes first in the input.
-fn first(a: Option<BadLine>, b: Option<BadLine>) -> Option<BadLine> {
-    a.into_iter().chain(b).min_by_key(|bad| bad.line)
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -1,7 +1,10 @@
 //! What a replay tells beside its items: per input what was read, and what could not be.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 
+use crate::source::json::BadKind;
 use crate::source::unknown::UnknownValues;
 
 /// What became of a replay. Every line of every input is in exactly one place: an item given to a
@@ -26,16 +29,15 @@ pub struct InputReport {
     /// Bytes read, after decompression.
     pub bytes: u64,
     /// xxh3 of these bytes: the same capture has the same number, compressed or not. 0 where nothing
-    /// could be read, or the stop flag came before the end.
+    /// could be read, the stop flag came before the end, or a file was followed.
     pub hash: u64,
-    /// Lines read, blank ones left out.
+    /// Lines read, blank ones left out; a value over several lines counts as one, each flow of a list
+    /// that stands on one line as one of its own.
     pub lines: u64,
     /// Lines that no parser was needed for: they cannot matter to this run.
     pub not_of_interest: u64,
-    /// Lines that could not be read.
-    pub bad_lines: u64,
-    /// The first of them in the input.
-    pub first_bad: Option<BadLine>,
+    /// Lines that could not be read, by what is wrong with them: how many, and the first of them.
+    pub bad: BTreeMap<BadKind, (u64, BadLine)>,
     /// What is wrong with the input as a whole.
     pub problems: Vec<Problem>,
 }
@@ -65,11 +67,47 @@ pub enum ProblemKind {
     Unreadable,
     /// The compressed file ends in the middle; what was read before counts.
     Truncated,
-    /// The last line of a plain file has no newline and cannot be read: whoever writes the file may
-    /// still be at it.
+    /// The last line of a plain file has no newline and cannot be read, or its list has no end: whoever
+    /// writes the file may still be at it.
     PartialLastLine,
     /// There is no line in it.
     Empty,
+}
+
+// === impl InputReport ===
+
+impl InputReport {
+    /// Lines that could not be read.
+    pub fn bad_lines(&self) -> u64 {
+        self.bad.values().map(|(count, _)| count).sum()
+    }
+
+    /// Bad lines that may have been flows. Text between flows (the log of who wrote them, a listing) is
+    /// not among them, unless nothing else is in the input.
+    pub fn lost_lines(&self) -> u64 {
+        let text = self.bad.get(&BadKind::Text).map_or(0, |(count, _)| *count);
+        let all = self.bad_lines();
+        if text == self.lines { all } else { all - text }
+    }
+
+    /// Counts a bad line; the first one of its kind is kept.
+    pub(super) fn bad(&mut self, kind: BadKind, bad: BadLine) {
+        self.bads(kind, 1, bad);
+    }
+
+    /// Counts bad lines of which this is the first.
+    pub(super) fn bads(&mut self, kind: BadKind, count: u64, first: BadLine) {
+        match self.bad.entry(kind) {
+            Entry::Vacant(place) => drop(place.insert((count, first))),
+            Entry::Occupied(mut known) => {
+                let (so_far, known) = known.get_mut();
+                *so_far += count;
+                if first.line < known.line {
+                    *known = first;
+                }
+            }
+        }
+    }
 }
 
 // === impl Report ===
@@ -82,7 +120,12 @@ impl Report {
 
     /// Bad lines of all inputs.
     pub fn bad_lines(&self) -> u64 {
-        self.inputs.iter().map(|input| input.bad_lines).sum()
+        self.inputs.iter().map(InputReport::bad_lines).sum()
+    }
+
+    /// Bad lines of all inputs that may have been flows.
+    pub fn lost_lines(&self) -> u64 {
+        self.inputs.iter().map(InputReport::lost_lines).sum()
     }
 
     /// All problems of all inputs.
