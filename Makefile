@@ -12,7 +12,7 @@ HAVE_GO := $(shell command -v $(GO) 2>/dev/null)
 # On machines that share their cores, leave some to the others: make test JOBS=1
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help run test check conformance fmt lint doc bench testbed need-cargo
+.PHONY: help run test check conformance faults fmt lint doc bench testbed need-cargo
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +48,12 @@ $(TESTBED_120): $(shell find tests/testbed/v120 tests/testbed/common -name '*.go
 conformance: need-cargo $(TESTBED) $(TESTBED_120) ## The policy engine against Cilium's own (1.19 and 1.20), on a million verdicts
 	CPG_TESTBED=$(TESTBED) CPG_TESTBED_120=$(TESTBED_120) CPG_CONFORMANCE_VERDICTS=$(CONFORMANCE_VERDICTS) \
 	CPG_CONFORMANCE_SEED=$(CONFORMANCE_SEED) $(CARGO) test --locked --test it conformance -- --nocapture
+
+FAULTS ?= 60
+SEED ?= 1
+
+faults: need-cargo $(TESTBED) $(TESTBED_KUBE) ## 60 faults in the real Hubble Relay and its nodes while known flows are dropped; prints what became of them
+	CPG_TESTBED=$(TESTBED) CPG_FAULTS=$(FAULTS) CPG_SEED=$(SEED) $(CARGO) test --locked --test it faults:: -- --nocapture --test-threads 1
 
 $(TESTBED_KUBE): $(TESTBED_KUBE_SOURCES)
 	cd tests/testbed/kube && $(GO) build -mod=readonly -p $(JOBS) -ldflags "-s -w $(KUBERNETES)" -o ../bin/testbed-kube .
