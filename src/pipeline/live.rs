@@ -388,7 +388,7 @@ impl<R: Reopen> Live<R> {
             rotate |= watch.unheard(*since, first, now);
         }
         if let Some(oldest) = &answer.oldest {
-            watch.reached(oldest, now);
+            rotate |= watch.reached(oldest, now);
         }
         Ok(rotate)
     }

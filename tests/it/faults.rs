@@ -309,10 +309,7 @@ fn run(kube: bool, faults: &[Fault], random: u64) {
         ["generate", "--json", "--flush-interval", "200ms", "--health-interval", "1s"]
             .map(str::to_owned)
             .to_vec();
-    args.extend(
-        ["--rotate-interval", "20s", "--timeout", "3s", "--no-preflight", "--log-level", "debug"]
-            .map(str::to_owned),
-    );
+    args.extend(["--rotate-interval", "20s", "--timeout", "3s", "--no-preflight"].map(str::to_owned));
     match kube {
         true => args.extend(["--kubeconfig".to_owned(), testbed.named("/kubeconfig")]),
         false => args.extend(["--server".to_owned(), testbed.named("/relay")]),
@@ -441,7 +438,8 @@ fn judge(
     assert!(twice.is_empty(), "in two rules: {twice:?}");
     assert_eq!(summary["needs"].as_u64().unwrap(), ports.len() as u64, "each flow counts once\n{said}");
     assert_eq!(summary["flows"], summary["needs"], "{summary}");
-    assert!(wrong.is_empty(), "{wrong:#?}\n{said}");
+    let warned: Vec<&str> = said.lines().filter(|line| line.contains("\"WARN\"")).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}\n{warned:#?}");
 }
 
 fn number(name: &str, default: u64) -> u64 {

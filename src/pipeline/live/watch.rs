@@ -229,7 +229,9 @@ impl Watch {
             };
             node.listed = true;
             if !connected {
-                self.missing(&vitals.name, before, now, Reason::NodeUnreachable);
+                // What came was read before it was lost.
+                let read = node.heard.map_or(before, |heard| heard.max(before));
+                self.missing(&vitals.name, read, now, Reason::NodeUnreachable);
                 continue;
             }
             let old = node.ring;
@@ -291,9 +293,11 @@ impl Watch {
         }
     }
 
-    /// How far back the rings of the nodes reach now: closes what is open on those that are read again.
-    pub fn reached(&mut self, oldest: &FlowTimes, now: Timestamp) {
-        let Some(stream) = &self.stream else { return };
+    /// How far back the rings of the nodes reach now: closes what is open on those that are read again. Whether
+    /// one holds more than this stream asked for, as a node may that came later.
+    pub fn reached(&mut self, oldest: &FlowTimes, now: Timestamp) -> bool {
+        let Some(stream) = &self.stream else { return false };
+        let mut rotate = false;
         let told = self.told.is_some_and(|told| told >= stream.opened);
         for (name, node) in &mut self.nodes {
             let Some((from, reason)) = node.open else { continue };
@@ -310,6 +314,11 @@ impl Watch {
                 (Some(one), None) | (None, Some(one)) => one,
                 (None, None) => continue,
             };
+            if stream.since.is_some_and(|since| since > reach.max(from)) {
+                node.left = true;
+                rotate = true;
+                continue;
+            }
             // Before the time that was asked for nothing came.
             let to = stream.since.map_or(reach, |since| reach.max(since));
             if to > from {
@@ -317,6 +326,7 @@ impl Watch {
             }
             node.open = None;
         }
+        rotate
     }
 
     /// Whether there is a node of which it is not known how far back it was read.

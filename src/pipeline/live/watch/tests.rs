@@ -244,6 +244,23 @@ fn a_later_run_goes_on_and_the_time_between_is_a_gap_as_far_as_the_ring_forgot()
 }
 
 #[test]
+fn a_node_that_comes_later_with_more_than_was_asked_for_needs_another_stream() {
+    let mut watch = watching();
+    watch.opened(at(100), Some(at(80)));
+    let three = |now| {
+        [vitals("n1", -1_000, now, true), vitals("n2", -1_000, now, true), vitals("n3", -5, now, false)]
+    };
+    watch.vitals(&three(110), at(110));
+    assert!(watch.reached(&oldest(&[]), at(120)), "its ring began with the run");
+    let since = watch.resume(at(121)).unwrap();
+    assert!(since <= at(0), "{since}");
+    watch.opened(at(121), Some(since));
+    watch.vitals(&three(125), at(125));
+    assert!(!watch.reached(&oldest(&[]), at(125)));
+    check(&watch, 130, &[]);
+}
+
+#[test]
 fn a_clock_that_is_ahead_does_not_put_flows_out_of_reach() {
     let mut watch = watching();
     watch.flow(&flow("n1", "a", 9_000), at(20));
