@@ -25,11 +25,12 @@ pub struct Gap {
 /// never shrinks.
 #[derive(Debug, Clone)]
 pub struct Gaps {
-    tracks: BTreeMap<(Option<NodeName>, Reason), Vec<Span>>,
+    tracks: BTreeMap<Track, Vec<Span>>,
     capacity: usize,
     widened: u64,
 }
 
+type Track = (Option<NodeName>, Reason);
 type Span = (Timestamp, Timestamp);
 
 // === impl Gaps ===
@@ -116,7 +117,7 @@ impl Gaps {
 
     /// Makes two of them one: the nearest of one node and reason, else one of a node becomes one of all.
     fn widen(&mut self) {
-        let mut nearest: Option<(SignedDuration, &(Option<NodeName>, Reason), usize)> = None;
+        let mut nearest: Option<(SignedDuration, &Track, usize)> = None;
         for (key, spans) in &self.tracks {
             for (at, pair) in spans.windows(2).enumerate() {
                 let between = pair[1].0.duration_since(pair[0].1);

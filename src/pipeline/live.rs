@@ -9,29 +9,27 @@
 //! A relay asks a node that it finds again with the request of the stream as it was made: hence streams are
 //! rotated, so that no `since` gets old, and what comes twice is counted once.
 
-use std::future::Future;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
-use tokio_stream::{Stream, StreamExt as _};
+use tokio_stream::StreamExt as _;
 
 use super::feed::{FeedEnd, Shared, lock};
 use super::{Backoff, Stop};
 use crate::source::Item;
-use crate::source::relay::{
-    ConnectError, ConnectErrorKind, EndKind, FlowTimes, NodeVitals, Start, StreamEnd,
-};
-use crate::source::unknown::UnknownValues;
+use crate::source::relay::{ConnectErrorKind, EndKind, Start, StreamEnd};
 
 mod again;
+mod door;
 mod seen;
 mod watch;
 
 pub use again::Again;
+use door::Wall;
+pub use door::{Answer, Asking, FlowStream, Lasting, Question, Reopen};
 use seen::{Known, Seen};
 pub use watch::{GAPS, Watch};
 
@@ -53,82 +51,8 @@ const FAILURES: u32 = 2;
 /// Streams in a row that fail with a message of the same place; then it is passed over.
 const STUCK: u32 = 3;
 
-/// A stream that can be read.
-pub trait FlowStream: Stream<Item = Result<Item, StreamEnd>> + Unpin + Send + 'static {
-    /// The values counted as unknown since the last call.
-    fn take_unknown(&mut self) -> UnknownValues;
-}
-
-/// The relay, as a stream that lasts needs it.
-pub trait Reopen: Send + 'static {
-    /// What it opens.
-    type Flows: FlowStream;
-
-    /// A new connection, within a time of its own.
-    fn reconnect(&mut self) -> impl Future<Output = Result<(), ConnectError>> + Send;
-
-    /// A new stream over the connection.
-    fn open(&self, start: Start) -> Self::Flows;
-
-    /// Questions over the connection, beside the streams.
-    fn ask(&self, question: Question) -> Asking;
-
-    /// No flow has come for a while: says what is connected. Must not wait.
-    fn tell_quiet(&self) {}
-}
-
-/// What is asked beside the stream; that the relay lives, always.
-#[derive(Debug, Clone, Copy)]
-pub struct Question {
-    /// How long a relay that lives may take.
-    pub patience: Duration,
-    /// How far back the rings reach.
-    pub reach: bool,
-    /// What nodes have since this time.
-    pub since: Option<Timestamp>,
-}
-
-/// What came back.
-#[derive(Debug, Clone, Default)]
-pub struct Answer {
-    /// Why the relay does not seem to live.
-    pub dead: Option<StreamEnd>,
-    /// Its nodes, where it told.
-    pub nodes: Option<Vec<NodeVitals>>,
-    /// It has no way to tell its nodes.
-    pub no_nodes: bool,
-    /// How far back the rings reach, where that was asked or the nodes were not told.
-    pub oldest: Option<FlowTimes>,
-    /// What was asked for with `since`, and that time.
-    pub first: Option<(Timestamp, FlowTimes)>,
-}
-
-/// An answer on its way.
-pub type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
 /// The bookkeeping of a run, shared by the stream and whoever tells of it.
 pub type SharedWatch = Arc<Mutex<Watch>>;
-
-/// How a lasting stream is kept.
-#[derive(Debug, Clone, Copy)]
-pub struct Lasting {
-    /// Where the first stream begins, when no earlier run is gone on from.
-    pub start: Start,
-    /// How often the relay is asked whether it lives, and for its nodes; not zero.
-    pub health_interval: Duration,
-    /// How long a stream is read before another takes its place; not zero.
-    pub rotate_interval: Duration,
-    /// Whether to connect again when the stream ends.
-    pub reconnect: bool,
-}
-
-/// The time of day, told in tests.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Wall {
-    Real,
-    #[cfg(test)]
-    Told(Timestamp, Instant),
-}
 
 /// A live stream as feed.
 #[derive(Debug)]
@@ -174,31 +98,6 @@ enum Turn {
     Answer(Answer),
     Due,
     Stopped,
-}
-
-// === impl Lasting ===
-
-impl Default for Lasting {
-    fn default() -> Self {
-        Self {
-            start: Start::Held,
-            health_interval: Duration::from_secs(30),
-            rotate_interval: Duration::from_secs(30 * 60),
-            reconnect: true,
-        }
-    }
-}
-
-// === impl Wall ===
-
-impl Wall {
-    fn now(self) -> Timestamp {
-        match self {
-            Self::Real => Timestamp::now(),
-            #[cfg(test)]
-            Self::Told(start, at) => start + at.elapsed(),
-        }
-    }
 }
 
 // === impl Live ===
@@ -476,7 +375,8 @@ impl<R: Reopen> Live<R> {
         let mut watch = watch(&self.watch);
         watch.alive(now);
         let mut rotate = false;
-        if let Some(nodes) = &answer.nodes {
+        if let Some((told, nodes)) = &answer.nodes {
+            let now = now.checked_sub(told.elapsed()).unwrap_or(now);
             for node in nodes.iter().filter(|node| node.max_flows > 0) {
                 reading.seen.ring(&node.name, node.max_flows);
             }
@@ -488,7 +388,7 @@ impl<R: Reopen> Live<R> {
             rotate |= watch.unheard(*since, first, now);
         }
         if let Some(oldest) = &answer.oldest {
-            watch.reached(oldest, now);
+            rotate |= watch.reached(oldest, now);
         }
         Ok(rotate)
     }

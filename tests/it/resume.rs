@@ -24,7 +24,8 @@ fn follow(dir: &Path, server: &str, args: &[&str]) -> Running {
 #[test]
 fn what_comes_again_after_a_break_counts_once() {
     let (one, two) = (denied(), denied().port(81).set("/uuid", "b".into()));
-    let scripts = [sends(&[one.clone()]).then(Step::Cut), sends(&[one.clone(), two]).then(Step::Hang)];
+    let scripts =
+        [sends(std::slice::from_ref(&one)).then(Step::Cut), sends(&[one.clone(), two]).then(Step::Hang)];
     let server = serving(DemoRelay::new(scripts));
     let dir = tempfile::tempdir().unwrap();
     let child = follow(dir.path(), &server.address, &[]);

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use tokio::time::Instant;
+
 use super::{Answer, Asking, FlowStream, Lasting, Live, Question, Reopen, Wall, Watch};
 use crate::flow::Interest;
 use crate::source::relay::{ConnectError, Connector, Flows, Relay, Start};
@@ -64,7 +66,10 @@ impl Reopen for Again {
             let nodes = relay.nodes().await;
             answer.no_nodes = matches!(nodes, Ok(None));
             let failed = nodes.is_err();
-            answer.nodes = nodes.ok().flatten();
+            if let Err(end) = &nodes {
+                tracing::debug!("the relay lives, but does not tell of its nodes: {end}");
+            }
+            answer.nodes = nodes.ok().flatten().map(|nodes| (Instant::now(), nodes));
             if question.reach || failed {
                 answer.oldest = Some(relay.oldest().await);
             }

@@ -1,14 +1,19 @@
 //! Breaks and their ends, health, rotation, with a clock that is told.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::future::Future;
+use std::pin::Pin;
 use std::task::{Context, Poll};
+
+use tokio_stream::Stream;
 
 use super::*;
 use crate::flow::{DropReason, EventKind, Flow, L4, TcpFlags, Verdict};
 use crate::names::NodeName;
 use crate::pipeline::Fold;
 use crate::source::relay::ConnectErrorKind::{Refused, Unreachable};
+use crate::source::relay::{ConnectError, FlowTimes, NodeVitals};
+use crate::source::unknown::UnknownValues;
 use crate::source::{NodeState, NodeStatus};
 
 /// The first moment of every test.
@@ -278,14 +283,17 @@ async fn what_is_refused_is_not_tried_again() {
 /// second `reach`.
 fn reaching(reach: i64) -> Answers {
     Box::new(move |second, question| Answer {
-        nodes: Some(vec![NodeVitals {
-            name: NodeName::lossy("n1"),
-            state: NodeState::Connected,
-            uptime: Duration::from_secs(100_000 + second),
-            num_flows: 4095,
-            max_flows: 4095,
-            seen_flows: 9_999,
-        }]),
+        nodes: Some((
+            Instant::now(),
+            vec![NodeVitals {
+                name: NodeName::lossy("n1"),
+                state: NodeState::Connected,
+                uptime: Duration::from_secs(100_000 + second),
+                num_flows: 4095,
+                max_flows: 4095,
+                seen_flows: 9_999,
+            }],
+        )),
         oldest: question.reach.then(|| {
             let time = start() + jiff::SignedDuration::from_secs(reach);
             [(NodeName::lossy("n1"), time)].into()
@@ -361,7 +369,7 @@ async fn another_stream_takes_over_without_a_gap_and_without_counting_as_a_break
 async fn a_node_that_has_what_did_not_come_makes_another_stream_take_over() {
     let answers = |second: u64, question: Question| {
         let mut answer = reaching(-50)(second, question);
-        for node in answer.nodes.iter_mut().flatten() {
+        for node in answer.nodes.iter_mut().flat_map(|(_, nodes)| nodes) {
             node.seen_flows = second;
         }
         // From second 70 on the node has a flow of second 65 that the stream does not bring.

@@ -6,16 +6,20 @@
 //! how far back the node's ring reached at the stream that now reads it: what lies between is the gap, and
 //! when the ring reached back far enough there is none.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use hashbrown::HashSet;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::coverage::{Coverage, Gap, Gaps, Marks, Reason};
 use crate::flow::{Direction, Flow};
-use crate::names::{Namespace, NodeName};
+use crate::names::NodeName;
 use crate::source::relay::{FlowTimes, NodeVitals};
 use crate::source::{LostEvents, LostSource, NodeState, NodeStatus};
+
+mod node;
+
+use node::{Node, Ring};
 
 /// How long before the last proof of life a flow may have been dropped that was still on its way when the
 /// stream ended. A relay holds flows for a second to sort them (`SortBufferDrainTimeout`), and a hundred at
@@ -42,8 +46,6 @@ const DUE: SignedDuration = SignedDuration::from_secs(5);
 const NODES: usize = 10_000;
 /// Namespaces kept of each node.
 const NAMESPACES: usize = 1_000;
-/// Seconds of which it is known what was delivered up to when.
-const TRAIL: usize = 64;
 /// Gaps that are told apart.
 pub const GAPS: usize = 10_000;
 
@@ -54,6 +56,8 @@ pub struct Watch {
     nodes: BTreeMap<NodeName, Node>,
     gaps: Gaps,
     stream: Option<Stream>,
+    /// When the first stream was opened.
+    begun: Option<Timestamp>,
     alive: Timestamp,
     /// The last time that the relay told of its nodes.
     told: Option<Timestamp>,
@@ -67,37 +71,6 @@ struct Stream {
     since: Option<Timestamp>,
 }
 
-#[derive(Debug)]
-struct Node {
-    /// Its time counts from here.
-    first: Timestamp,
-    mark: Option<Timestamp>,
-    /// What the mark was at some of our own times, the latest last.
-    trail: VecDeque<(Timestamp, Timestamp)>,
-    open: Option<(Timestamp, Reason)>,
-    ring: Option<Ring>,
-    /// Since when the relay has had a connection to it; `None`: it has none, or that is not known.
-    connected: Option<Timestamp>,
-    /// It stood in the relay's list.
-    listed: bool,
-    /// It left the list while this stream was open: the stream will not read it again.
-    left: bool,
-    /// The oldest flow that this stream brought.
-    oldest: Option<Timestamp>,
-    /// When the last flow came, by our clock.
-    heard: Option<Timestamp>,
-    namespaces: HashSet<Namespace>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Ring {
-    began: Timestamp,
-    full: bool,
-    seen: u64,
-    /// It has grown since the time before.
-    grew: bool,
-}
-
 // === impl Watch ===
 
 impl Watch {
@@ -108,6 +81,7 @@ impl Watch {
             nodes: BTreeMap::new(),
             gaps: Gaps::new(GAPS),
             stream: None,
+            begun: None,
             alive: now,
             told: None,
             refused: 0,
@@ -134,6 +108,7 @@ impl Watch {
             self.from = self.from.max(now);
         }
         self.alive = now;
+        self.begun.get_or_insert(now);
         self.stream = Some(Stream { opened: now, since });
         for node in self.nodes.values_mut() {
             node.left = false;
@@ -152,13 +127,7 @@ impl Watch {
         let mark =
             node.mark.map_or(time, |mark| mark.max(time)).min(now.saturating_add(OVERLAP).unwrap_or(now));
         node.mark = Some(mark);
-        if node.trail.back().is_none_or(|(then, _)| now.duration_since(*then) >= SignedDuration::from_secs(1))
-        {
-            if node.trail.len() >= TRAIL {
-                node.trail.pop_front();
-            }
-            node.trail.push_back((now, mark));
-        }
+        node.remember(now, mark);
         let (source, destination) = (flow.source.as_deref(), flow.destination.as_deref());
         let local = match flow.direction {
             Some(Direction::Egress) => [source, None],
@@ -180,28 +149,37 @@ impl Watch {
     /// The relay told of its nodes within the stream.
     pub fn status(&mut self, status: &NodeStatus, now: Timestamp) {
         self.alive = now;
-        for name in &status.nodes {
-            let Some(node) = self.node(name, now) else { continue };
-            match status.state {
-                NodeState::Connected => {
-                    node.connected.get_or_insert(now);
+        let (at, reason) = match status.state {
+            NodeState::Connected => {
+                for name in &status.nodes {
+                    if let Some(node) = self.node(name, now) {
+                        node.connected.get_or_insert(now);
+                    }
                 }
-                NodeState::Unavailable => {
-                    node.connected = None;
-                    node.missing(now, Reason::NodeUnreachable);
-                }
-                NodeState::Gone => {
-                    node.connected = None;
-                    node.missing(now, Reason::NodeGone);
-                }
-                NodeState::Error => {
-                    node.connected = None;
-                    node.oldest = None;
-                    node.missing(now.saturating_sub(ERROR_DELAY).unwrap_or(now), Reason::NodeError);
-                }
-                NodeState::Unknown => {}
+                return;
             }
+            NodeState::Unavailable => (now, Reason::NodeUnreachable),
+            NodeState::Gone => (now, Reason::NodeGone),
+            NodeState::Error => (now.saturating_sub(ERROR_DELAY).unwrap_or(now), Reason::NodeError),
+            NodeState::Unknown => return,
+        };
+        for name in &status.nodes {
+            self.missing(name, at, now, reason);
         }
+    }
+
+    /// From `time` on a node may not have been read.
+    fn missing(&mut self, name: &NodeName, time: Timestamp, now: Timestamp, reason: Reason) {
+        let since = self.since();
+        let Some(node) = self.node(name, now) else { return };
+        node.connected = None;
+        if let Some((reason, from, to)) = node.missing(time, reason, since) {
+            self.gaps.insert(Gap { node: Some(name.clone()), reason, from, to });
+        }
+    }
+
+    fn since(&self) -> Option<Timestamp> {
+        self.stream.as_ref().and_then(|stream| stream.since)
     }
 
     /// Hubble lost events.
@@ -239,8 +217,7 @@ impl Watch {
     pub fn vitals(&mut self, all: &[NodeVitals], now: Timestamp) -> bool {
         let before = self.told.unwrap_or(now);
         self.alive = now;
-        let mut listed = HashSet::new();
-        let mut rotate = false;
+        let (mut listed, mut rotate) = (HashSet::new(), false);
         for vitals in all {
             listed.insert(&vitals.name);
             let began =
@@ -252,15 +229,17 @@ impl Watch {
             };
             node.listed = true;
             if !connected {
-                node.connected = None;
-                node.missing(before, Reason::NodeUnreachable);
+                // What came was read before it was lost.
+                let read = node.heard.map_or(before, |heard| heard.max(before));
+                self.missing(&vitals.name, read, now, Reason::NodeUnreachable);
                 continue;
             }
-            node.connected.get_or_insert(now);
             let old = node.ring;
             if old.is_some_and(|old| began.duration_since(old.began) > BEGAN_ANEW) {
-                node.missing(before, Reason::AgentRestart);
+                self.missing(&vitals.name, before, now, Reason::AgentRestart);
             }
+            let Some(node) = self.nodes.get_mut(&vitals.name) else { continue };
+            node.connected.get_or_insert(now);
             node.ring = Some(Ring {
                 began,
                 full: vitals.num_flows >= vitals.max_flows,
@@ -269,12 +248,15 @@ impl Watch {
             });
             rotate |= node.left;
         }
-        for (name, node) in self.nodes.iter_mut().filter(|(_, node)| node.listed) {
-            if !listed.contains(name) {
-                node.connected = None;
-                node.left = true;
-                node.missing(before, Reason::NodeGone);
-            }
+        let left =
+            |(name, node): &(&NodeName, &mut Node)| node.listed && !node.left && !listed.contains(name);
+        let mut gone = Vec::new();
+        for (name, node) in self.nodes.iter_mut().filter(left) {
+            node.left = true;
+            gone.push(name.clone());
+        }
+        for name in gone {
+            self.missing(&name, before, now, Reason::NodeGone);
         }
         self.told = Some(now);
         self.retire(now);
@@ -300,26 +282,27 @@ impl Watch {
     /// told how far back they reach did so here.
     pub fn partly(&mut self, answered: &FlowTimes, now: Timestamp) {
         let before = self.told.unwrap_or(now);
-        for (name, node) in &mut self.nodes {
-            let silent = node.listed && node.connected.is_some() && node.mark.is_some();
-            if silent && !answered.contains_key(name) {
-                node.connected = None;
-                node.missing(node.heard.map_or(before, |heard| heard.max(before)), Reason::NodeUnreachable);
-            }
+        let silent = |(name, node): &(&NodeName, &Node)| {
+            node.listed && node.connected.is_some() && node.mark.is_some() && !answered.contains_key(*name)
+        };
+        let read = |node: &Node| node.heard.map_or(before, |heard| heard.max(before));
+        let silent: Vec<_> =
+            self.nodes.iter().filter(silent).map(|(name, node)| (name.clone(), read(node))).collect();
+        for (name, read) in silent {
+            self.missing(&name, read, now, Reason::NodeUnreachable);
         }
     }
 
-    /// How far back the rings of the nodes reach now: closes what is open on those that are read again.
-    pub fn reached(&mut self, oldest: &FlowTimes, now: Timestamp) {
-        let Some(stream) = &self.stream else { return };
+    /// How far back the rings of the nodes reach now: closes what is open on those that are read again. Whether
+    /// one holds more than this stream asked for, as a node may that came later.
+    pub fn reached(&mut self, oldest: &FlowTimes, now: Timestamp) -> bool {
+        let Some(stream) = &self.stream else { return false };
+        let mut rotate = false;
         let told = self.told.is_some_and(|told| told >= stream.opened);
         for (name, node) in &mut self.nodes {
             let Some((from, reason)) = node.open else { continue };
-            let read = match node.connected {
-                Some(connected) => now.duration_since(connected.max(stream.opened)) >= PICKED_UP,
-                None => !told && node.heard.is_some_and(|heard| heard >= stream.opened),
-            };
-            if !read || node.left {
+            let read = node.is_read(stream, told);
+            if node.left || read.is_none_or(|since| now.duration_since(since) < PICKED_UP) {
                 continue;
             }
             let ring = match node.ring {
@@ -331,6 +314,11 @@ impl Watch {
                 (Some(one), None) | (None, Some(one)) => one,
                 (None, None) => continue,
             };
+            if stream.since.is_some_and(|since| since > reach.max(from)) {
+                node.left = true;
+                rotate = true;
+                continue;
+            }
             // Before the time that was asked for nothing came.
             let to = stream.since.map_or(reach, |since| reach.max(since));
             if to > from {
@@ -338,11 +326,14 @@ impl Watch {
             }
             node.open = None;
         }
+        rotate
     }
 
     /// Whether there is a node of which it is not known how far back it was read.
     pub fn is_open(&self) -> bool {
-        self.nodes.values().any(|node| node.open.is_some() && node.connected.is_some())
+        let Some(stream) = &self.stream else { return false };
+        let told = self.told.is_some_and(|told| told >= stream.opened);
+        self.nodes.values().any(|node| node.open.is_some() && node.is_read(stream, told).is_some())
     }
 
     /// From when on to ask for flows of nodes that have some, and of which none came lately; `None`: of no node.
@@ -375,14 +366,20 @@ impl Watch {
 
     /// The stream ended.
     pub fn ended(&mut self, now: Timestamp) {
-        self.stream = None;
         let alive = self.alive.min(now);
+        let names: Vec<_> = self.nodes.keys().cloned().collect();
+        for name in names {
+            // One that was away before is away for that reason still.
+            let away = self.nodes.get(&name).is_none_or(|node| node.open.is_some() && node.oldest.is_none());
+            if !away {
+                self.missing(&name, alive, now, Reason::Reconnect);
+            }
+        }
         for node in self.nodes.values_mut() {
-            node.missing(alive, Reason::Reconnect);
             node.connected = None;
-            node.oldest = None;
             node.left = false;
         }
+        self.stream = None;
     }
 
     /// From when on the next stream has to deliver; `None` when there was none before.
@@ -456,50 +453,11 @@ impl Watch {
                 return None;
             }
             // Those of the first stream were there from the start.
-            let at_start = self.stream.as_ref().is_none_or(|s| begin.duration_since(s.opened) < OVERLAP);
+            let at_start = self.begun.is_none_or(|begun| begin.duration_since(begun) < OVERLAP);
             let first = if at_start { self.from } else { begin.max(self.from) };
             self.nodes.insert(name.clone(), Node::new(first, first, Reason::LateJoin));
         }
         self.nodes.get_mut(name)
-    }
-}
-
-// === impl Node ===
-
-impl Node {
-    fn new(first: Timestamp, open: Timestamp, reason: Reason) -> Self {
-        Self {
-            first,
-            mark: None,
-            trail: VecDeque::new(),
-            open: Some((open, reason)),
-            ring: None,
-            connected: None,
-            listed: false,
-            left: false,
-            oldest: None,
-            heard: None,
-            namespaces: HashSet::new(),
-        }
-    }
-
-    /// What the mark was at this time of ours; `None` where that is not known.
-    fn mark_at(&self, time: Timestamp) -> Option<Timestamp> {
-        self.trail.iter().rev().find(|(then, _)| *then <= time).map(|(_, mark)| *mark)
-    }
-
-    /// At `time`, by our clock, the node was read: flows up to what is given here had come by then.
-    fn upto(&self, time: Timestamp) -> Timestamp {
-        let sure = time.saturating_sub(OVERLAP).unwrap_or(time);
-        self.mark_at(time).map_or(sure, |mark| mark.max(sure)).max(self.first)
-    }
-
-    /// From `time` on, by our clock, it may not have been read.
-    fn missing(&mut self, time: Timestamp, reason: Reason) {
-        if self.open.is_none() {
-            self.open = Some((self.upto(time), reason));
-            self.oldest = None;
-        }
     }
 }
 

@@ -136,6 +136,24 @@ fn of_an_agent_that_began_anew_everything_before_is_gone() {
 }
 
 #[test]
+fn what_happens_to_a_node_that_is_open_already_is_a_gap_of_its_own() {
+    // Killed at 40, before anybody knew how far back the new stream had read it.
+    let mut watch = watching();
+    watch.flow(&flow("n1", "a", 30), at(30));
+    watch.ended(at(31));
+    watch.opened(at(35), Some(at(20)));
+    watch.status(&said(NodeState::Connected, "n1"), at(35));
+    watch.flow(&flow("n1", "a", 30), at(36));
+    watch.flow(&flow("n1", "b", 38), at(38));
+    watch.vitals(&[NodeVitals { state: NodeState::Error, ..vitals("n1", 0, 1, true) }], at(42));
+    watch.vitals(&[vitals("n1", 45, 47, false)], at(47));
+    watch.flow(&flow("n1", "c", 46), at(47));
+    watch.reached(&oldest(&[("n1", 46)]), at(50));
+    let gaps: Vec<_> = watch.gaps().iter().map(|g| (g.reason, g.from, g.to)).collect();
+    assert_eq!(gaps, [(Reason::NodeUnreachable, at(38), at(45))]);
+}
+
+#[test]
 fn a_node_that_left_and_came_back_needs_another_stream() {
     let mut watch = watching();
     let both = |now| [vitals("n1", -1_000, now, true), vitals("n2", -1_000, now, true)];
@@ -223,6 +241,23 @@ fn a_later_run_goes_on_and_the_time_between_is_a_gap_as_far_as_the_ring_forgot()
     check(&later, 532, &[("n2", Reason::Downtime, 22, 400)]);
     let coverage = later.coverage(at(532));
     assert_eq!((coverage.from, coverage.nodes[&n("n2")].percent()), (at(32), 100.0 * 132.0 / 500.0));
+}
+
+#[test]
+fn a_node_that_comes_later_with_more_than_was_asked_for_needs_another_stream() {
+    let mut watch = watching();
+    watch.opened(at(100), Some(at(80)));
+    let three = |now| {
+        [vitals("n1", -1_000, now, true), vitals("n2", -1_000, now, true), vitals("n3", -5, now, false)]
+    };
+    watch.vitals(&three(110), at(110));
+    assert!(watch.reached(&oldest(&[]), at(120)), "its ring began with the run");
+    let since = watch.resume(at(121)).unwrap();
+    assert!(since <= at(0), "{since}");
+    watch.opened(at(121), Some(since));
+    watch.vitals(&three(125), at(125));
+    assert!(!watch.reached(&oldest(&[]), at(125)));
+    check(&watch, 130, &[]);
 }
 
 #[test]
