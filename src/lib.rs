@@ -27,9 +27,11 @@
 //! | [`build`] | observations → rules: selectors, peers, ports | yes |
 //! | [`merge`] | rules joined into an existing file, at node level | yes |
 //! | [`store`] | the output directory: index, names, lock, atomic files | no |
+//! | [`health`] | what is broken in the cluster: drops by reason and place, remedies, `cluster-health.json` | yes |
 //! | [`kube`] | kubeconfig, and the way to the relay: Service, pod, port-forward | no |
 //! | [`demo`] | a relay inside the process that plays a story; captures with their truth | no |
 //! | [`pipeline`] | the stages joined; counters, windows, shutdown, summary | no |
+//! | [`metrics`] | the numbers of a running cpg over HTTP, and whether it is ready | no |
 //! | [`cli`] | the command line, one file per command | no |
 
 pub mod text;
@@ -56,10 +58,14 @@ pub mod merge;
 
 pub mod store;
 
+pub mod health;
+
 pub mod kube;
 
 pub mod demo;
 
 pub mod pipeline;
+
+pub mod metrics;
 
 pub mod cli;

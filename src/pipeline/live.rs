@@ -83,14 +83,22 @@ impl Live<Again> {
 }
 
 impl<R: Reopen> Live<R> {
+    /// Reads these flows, and what `reopen` opens when they end.
+    pub fn over(flows: R::Flows, reopen: Option<R>) -> Self {
+        Self { flows, reopen }
+    }
+
     /// Reads until the run is to stop, or a stream ends for good.
     pub(super) async fn run(mut self, fold: Shared, stop: Stop) -> FeedEnd {
         let mut backoff = Backoff::default();
         let mut gone: Option<Gone> = None;
         let mut quiet = Some(Instant::now() + QUIET);
+        let vitals = lock(&fold).vitals();
         loop {
             let opened = Instant::now();
+            vitals.connected();
             let read = self.read(&fold, &stop, &mut gone, &mut quiet).await;
+            vitals.disconnected();
             lock(&fold).counters_mut().unknown.merge(self.flows.take_unknown());
             let end = match read {
                 Read::Stopped => return stopped(gone),

@@ -13,20 +13,26 @@ mod backoff;
 mod counters;
 mod feed;
 mod fold;
+mod health_file;
 mod keeper;
 mod live;
 mod shutdown;
 mod summary;
+mod tasks;
+mod vitals;
 mod writer;
 
 pub use backoff::Backoff;
-pub use counters::Counters;
+pub use counters::{Cap, Counters};
 pub use feed::{FeedEnd, Replay};
-pub use fold::Fold;
-pub use keeper::{Keeper, Notices};
+pub use fold::{Fold, Watch};
+pub use health_file::HealthFile;
+pub use keeper::{AFTER_SIGNAL, Keeper, Notices};
 pub use live::{Again, FlowStream, Live, Reopen};
 pub use shutdown::{Stop, on_signals};
-pub use summary::{Exit, Summary};
+pub use summary::{Exit, Summary, filter_name, lost_source_name, verdict_name};
+pub use tasks::{ended, named, panic_line};
+pub use vitals::{Snapshot, Vitals};
 pub use writer::{PolicyCounts, Results, Writer};
 
 /// Distinct observations that one window holds: about 100 MB when full.
