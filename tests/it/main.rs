@@ -13,6 +13,7 @@ mod captures;
 mod cluster;
 mod config;
 mod conformance;
+mod cron;
 mod demo;
 mod disk;
 mod exit_codes;
