@@ -176,6 +176,7 @@ impl Keeper {
         let (after_signal, stage) = (self.after_signal, self.stage.clone());
         let last = async {
             if end.is_none() {
+                self.stage.is("waiting for the reader to end");
                 end = Some(feed.await.unwrap_or_else(|e| FeedEnd::Lost(tasks::ended(READER, e))));
             }
             self.last_window(&folds).await;

@@ -25,7 +25,10 @@ const HEARTBEAT: Duration = Duration::from_secs(15 * 60);
 /// The vital signs of one run, shared by everybody who sets or shows them.
 #[derive(Debug, Default)]
 pub struct Vitals {
+    /// Locked before the folds are. So nobody who holds a fold may ask for it: what a fold tells has its own
+    /// place below.
     inner: Mutex<Inner>,
+    nodes: Mutex<Nodes>,
     connected: AtomicBool,
     /// The stream was opened so many times.
     opened: AtomicU64,
@@ -44,13 +47,18 @@ struct Inner {
     /// What was taken from the folds.
     counters: Counters,
     folds: Vec<Shared>,
-    nodes: BTreeMap<NodeName, NodeState>,
-    /// What the relay answered when it was asked, which is better than what was gathered.
-    node_counts: Option<(u64, u64)>,
     policies: PolicyCounts,
     rules_added: u64,
     write_errors: u64,
     waiting: u64,
+}
+
+#[derive(Debug, Default)]
+struct Nodes {
+    /// What the relay told by itself.
+    told: BTreeMap<NodeName, NodeState>,
+    /// What it answered when it was asked, which is better.
+    answered: Option<(u64, u64)>,
 }
 
 /// The vital signs at one moment.
@@ -96,9 +104,7 @@ impl Vitals {
             self.opened.fetch_add(1, Ordering::Relaxed);
             self.connected_since.store(Timestamp::now().as_millisecond(), Ordering::Relaxed);
             // The relay tells its nodes anew on each stream.
-            let mut inner = self.lock();
-            inner.nodes.clear();
-            inner.node_counts = None;
+            *self.nodes() = Nodes::default();
         }
     }
 
@@ -116,15 +122,15 @@ impl Vitals {
 
     /// What the relay answers when it is asked for its nodes.
     pub fn set_nodes(&self, connected: u64, unavailable: u64) {
-        self.lock().node_counts = Some((connected, unavailable));
+        self.nodes().answered = Some((connected, unavailable));
     }
 
     /// What the relay tells about its nodes by itself.
     pub(super) fn node_status(&self, status: &NodeStatus) {
-        let mut inner = self.lock();
+        let told = &mut self.nodes().told;
         for node in &status.nodes {
-            if inner.nodes.len() < NODES || inner.nodes.contains_key(node) {
-                inner.nodes.insert(node.clone(), status.state);
+            if told.len() < NODES || told.contains_key(node) {
+                told.insert(node.clone(), status.state);
             }
         }
     }
@@ -166,6 +172,10 @@ impl Vitals {
         }
     }
 
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -184,11 +194,6 @@ impl Vitals {
             counters.join(open);
             ledger += entries as u64;
         }
-        let in_state = |state| inner.nodes.values().filter(|s| **s == state).count() as u64;
-        let gathered = (!inner.nodes.is_empty()).then(|| {
-            let connected = in_state(NodeState::Connected);
-            (connected, inner.nodes.len() as u64 - connected - in_state(NodeState::Gone))
-        });
         let time = |millis: &AtomicI64| match millis.load(Ordering::Relaxed) {
             0 => None,
             millis => Timestamp::from_millisecond(millis).ok(),
@@ -205,7 +210,7 @@ impl Vitals {
             reconnects: self.opened.load(Ordering::Relaxed).saturating_sub(1),
             gaps: self.gaps.load(Ordering::Relaxed),
             gap_seconds: Duration::from_millis(self.gap_millis.load(Ordering::Relaxed)).as_secs_f64(),
-            nodes: inner.node_counts.or(gathered),
+            nodes: self.nodes().counts(),
             last_flow: time(&self.last_flow),
             last_write: time(&self.last_write),
         }
@@ -237,6 +242,20 @@ impl Vitals {
                 self.snapshot().tell();
             }
         }
+    }
+}
+
+// === impl Nodes ===
+
+impl Nodes {
+    /// Connected, and not reached.
+    fn counts(&self) -> Option<(u64, u64)> {
+        let told = (!self.told.is_empty()).then(|| {
+            let of = |state| self.told.values().filter(|s| **s == state).count() as u64;
+            let connected = of(NodeState::Connected);
+            (connected, self.told.len() as u64 - connected - of(NodeState::Gone))
+        });
+        self.answered.or(told)
     }
 }
 
