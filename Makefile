@@ -12,7 +12,7 @@ HAVE_GO := $(shell command -v $(GO) 2>/dev/null)
 # On machines that share their cores, leave some to the others: make test JOBS=1
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help run test check conformance fmt lint doc bench testbed need-cargo
+.PHONY: help run test check conformance fmt lint doc bench soak testbed need-cargo
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -69,3 +69,6 @@ doc:
 bench: need-cargo ## Speed and memory, side by side with their limits
 	$(CARGO) bench --locked
 	CARGO=$(CARGO) benches/process.sh
+
+soak: need-cargo ## Twenty minutes at full speed, then at 1,500 flows/s: memory, CPU per million flows, share of a core
+	CARGO=$(CARGO) benches/soak.sh

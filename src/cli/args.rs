@@ -342,6 +342,9 @@ pub(super) struct LoadArgs {
     /// How many flows one stream gets before it ends (default: each line of the capture once)
     #[arg(long, value_name = "N")]
     pub(super) flows: Option<u64>,
+    /// How many a second (default: as fast as the client reads)
+    #[arg(long, value_name = "N")]
+    pub(super) rate: Option<u32>,
 }
 
 /// A mistake of use, or help that was asked for.
