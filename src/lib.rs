@@ -27,11 +27,13 @@
 //! | [`build`] | observations → rules: selectors, peers, ports | yes |
 //! | [`merge`] | rules joined into an existing file, at node level | yes |
 //! | [`store`] | the output directory: index, names, lock, atomic files | no |
+//! | [`health`] | what is broken in the cluster: drops by reason and place, remedies, `cluster-health.json` | yes |
 //! | [`kube`] | kubeconfig; the way to the relay: Service, pod, port-forward; the cluster's policies | no |
 //! | [`coverage`] | gaps: what was not watched, and why; the share of the time that was | yes |
 //! | [`state`] | up to when each node was watched, kept over restarts | no |
 //! | [`demo`] | a relay inside the process that plays a story; captures with their truth | no |
 //! | [`pipeline`] | the stages joined; counters, windows, shutdown, summary | no |
+//! | [`metrics`] | the numbers of a running cpg over HTTP, and whether it is ready | no |
 //! | [`cli`] | the command line, one file per command | no |
 
 pub mod text;
@@ -58,6 +60,8 @@ pub mod merge;
 
 pub mod store;
 
+pub mod health;
+
 pub mod kube;
 
 pub mod coverage;
@@ -67,5 +71,7 @@ pub mod state;
 pub mod demo;
 
 pub mod pipeline;
+
+pub mod metrics;
 
 pub mod cli;

@@ -1,43 +1,91 @@
 //! The ledger: every distinct observation with its tally. Joinable in any order.
+//!
+//! Who opens connections makes observations, so a scanner could take all the room for itself. Each source
+//! gets a part of it at most, and the others are still learned.
+
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::sample::Sampled;
-use super::{Observation, Tally};
+use super::{Observation, ObservedPeer, Tally};
 use crate::classify::Proof;
-use crate::flow::{Connection, Flow};
+use crate::flow::{Connection, Direction, Flow, Identity};
+use crate::policy::Entity;
 
 /// Verdicts remembered to judge observations that only drop events told; above it a fair sample.
 const VERDICTS: usize = 16_384;
+/// One source gets this part of the room at most.
+const SHARES: usize = 4;
 
 /// Observations of one window, of one thread, of one file, or of several of these joined.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ledger {
     pub(super) tallies: HashMap<Observation, Tally>,
+    /// How many of them each source has.
+    sources: HashMap<Source, usize>,
     /// Connections of policy verdicts, also of those that made no observation.
     pub(super) verdicts: Sampled,
     pub(super) capacity: usize,
 }
 
+/// Whether an observation found room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It is counted.
+    Found,
+    /// The ledger is full.
+    Full,
+    /// The one who opens these connections has used up his share.
+    ShareUsed,
+}
+
+/// Who opens the connections of an observation. Everything outside of the cluster is one source: an
+/// address costs nothing there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Source {
+    Pod(Arc<Identity>),
+    Entity(Entity),
+    World,
+}
+
+// === impl Source ===
+
+impl Source {
+    fn of(observation: &Observation) -> Self {
+        match (observation.direction, &observation.peer) {
+            (Direction::Egress, _) => Self::Pod(Arc::clone(&observation.subject)),
+            (Direction::Ingress, ObservedPeer::Pod(identity)) => Self::Pod(Arc::clone(identity)),
+            (Direction::Ingress, ObservedPeer::Entity(entity)) => Self::Entity(*entity),
+            (Direction::Ingress, ObservedPeer::World(_)) => Self::World,
+        }
+    }
+}
+
 // === impl Ledger ===
 
 impl Ledger {
-    /// A ledger that holds at most so many observations.
+    /// A ledger that holds at most so many observations, and a quarter of them from one source.
     pub fn new(capacity: usize) -> Self {
-        Self { tallies: HashMap::new(), verdicts: Sampled::new(VERDICTS), capacity }
+        Self { tallies: HashMap::new(), sources: HashMap::new(), verdicts: Sampled::new(VERDICTS), capacity }
     }
 
-    /// Folds in a flow that made this observation; `false` when the ledger is full and the
-    /// observation is new: then it was not counted.
+    /// Folds in a flow that made this observation. One that is new and finds no room is not counted.
     #[must_use]
-    pub fn fold(&mut self, observation: Observation, flow: &Flow, proof: Proof) -> bool {
+    pub fn fold(&mut self, observation: Observation, flow: &Flow, proof: Proof) -> Room {
         let full = self.tallies.len() >= self.capacity;
         match self.tallies.entry(observation) {
-            Entry::Vacant(_) if full => return false,
-            entry => entry.or_default().fold(flow, proof, flow.connection()),
+            Entry::Vacant(_) if full => return Room::Full,
+            Entry::Vacant(place) => {
+                if !count(&mut self.sources, self.capacity, place.key()) {
+                    return Room::ShareUsed;
+                }
+                place.insert(Tally::default()).fold(flow, proof, flow.connection());
+            }
+            Entry::Occupied(mut known) => known.get_mut().fold(flow, proof, flow.connection()),
         }
-        true
+        Room::Found
     }
 
     /// Remembers that the datapath gave its verdict on this connection.
@@ -62,6 +110,9 @@ impl Ledger {
             match self.tallies.entry(observation) {
                 Entry::Occupied(mut known) => known.get_mut().join(tally),
                 Entry::Vacant(place) if full => refused.push((place.into_key(), tally)),
+                Entry::Vacant(place) if !count(&mut self.sources, self.capacity, place.key()) => {
+                    refused.push((place.into_key(), tally));
+                }
                 Entry::Vacant(place) => {
                     place.insert(tally);
                 }
@@ -69,6 +120,12 @@ impl Ledger {
         }
         refused.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         refused
+    }
+
+    /// Puts back an observation that was in a ledger of this capacity a moment ago.
+    pub(super) fn put(&mut self, observation: Observation, tally: Tally) {
+        *self.sources.entry(Source::of(&observation)).or_default() += 1;
+        self.tallies.insert(observation, tally);
     }
 
     /// All observations with their tallies, sorted.
@@ -87,4 +144,12 @@ impl Ledger {
     pub fn is_empty(&self) -> bool {
         self.tallies.is_empty()
     }
+}
+
+/// Counts one more observation for its source, unless that has its share.
+fn count(sources: &mut HashMap<Source, usize>, capacity: usize, observation: &Observation) -> bool {
+    let held = sources.entry(Source::of(observation)).or_default();
+    let room = *held < capacity.div_ceil(SHARES);
+    *held += usize::from(room);
+    room
 }

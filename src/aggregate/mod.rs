@@ -9,7 +9,7 @@ mod sample;
 mod tally;
 mod window;
 
-pub use ledger::Ledger;
+pub use ledger::{Ledger, Room};
 pub use observation::{Observation, ObservedPeer, observe};
 pub use sample::Smallest;
 pub use tally::{CONNECTIONS, Sample, Tally};

@@ -99,7 +99,7 @@ impl Windows {
             };
             if !known && !decided {
                 tally.waited = true;
-                self.waiting.tallies.insert(observation, tally);
+                self.waiting.put(observation, tally);
             } else if !known && denied_elsewhere(&tally) {
                 settled.contradicted.push((observation, tally));
             } else {

@@ -81,6 +81,8 @@ skips! {
     ExplicitDeny "explicit_deny" "a deny rule in the output directory or in the cluster decides it; no allow rule can win over it"
     /// The engine did not confirm the rule.
     Unconfirmed "unconfirmed" "a fault of cpg: the rule would not have allowed this flow and was not written; please report it"
+    /// One source used up its share of the table of observations.
+    SourceFull "source_full" "its source made too many different observations in one window: a scan? The others are still learned"
     /// The table of observations is full.
     LedgerFull "ledger_full" "too many different observations in one window: narrow the run with --namespace"
 }

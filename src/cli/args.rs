@@ -61,7 +61,8 @@ pub(super) enum Command {
   cpg generate                                         all namespaces, into ./policies
   cpg generate --context prod -n shop                  another cluster of the kubeconfig
   cpg generate --server relay:4245 -n shop -n pay -o gitops/policies
-  timeout --preserve-status 300 cpg generate --server relay:4245 --fail-on-infra-drops
+  cpg generate --duration 5m --fail-on-infra-drops       from cron: 0 fine, 1 broken network, 2 not done
+  cpg generate --metrics-listen :9090                    as a service, with probes
 
 Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal ends it at once."
     )]
@@ -135,6 +136,12 @@ pub(super) struct GenerateArgs {
     /// Write to the output directory even if its policies are those of another cluster; it is this one's then
     #[arg(long, env = "CPG_ACCEPT_CLUSTER", value_parser = FalseyValueParser::new())]
     pub(super) accept_cluster: bool,
+    /// End after so long, as on SIGTERM (default: never)
+    #[arg(long, env = "CPG_DURATION", value_name = "DURATION")]
+    pub(super) duration: Option<String>,
+    /// Serve /metrics, /healthz and /readyz on this address, for example :9090 or 127.0.0.1:9090
+    #[arg(long, env = "CPG_METRICS_LISTEN", value_name = "ADDR")]
+    pub(super) metrics_listen: Option<String>,
     #[command(flatten)]
     pub(super) watch: WatchArgs,
     #[command(flatten)]
@@ -281,9 +288,19 @@ pub(super) struct RunArgs {
         hide_possible_values = true
     )]
     pub(super) cluster_dedup: ClusterDedup,
-    /// Exit with 1 when infrastructure dropped a flow
+    /// Exit with 1 when infrastructure dropped a flow since the start; in a replay, anywhere in the capture
     #[arg(long, env = "CPG_FAIL_ON_INFRA_DROPS", value_parser = FalseyValueParser::new())]
     pub(super) fail_on_infra_drops: bool,
+    /// Up to N infrastructure drops with this reason are known noise and do not count (repeatable)
+    #[arg(long, env = "CPG_INFRA_THRESHOLD", value_name = "REASON=N", value_delimiter = ',')]
+    pub(super) infra_threshold: Vec<String>,
+    /// Where the report of drops that no policy helps goes (default: cluster-health.json in the user's cache
+    /// directory)
+    #[arg(long, env = "CPG_HEALTH_FILE", value_name = "FILE")]
+    pub(super) health_file: Option<PathBuf>,
+    /// How long the last window may take to reach the disk after a signal
+    #[arg(long, env = "CPG_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "10s")]
+    pub(super) shutdown_timeout: String,
     /// At the end wait for a key, where standard input and error are a terminal: k9s clears the screen afterwards.
     /// While it runs q ends it as Ctrl-C does
     #[arg(long, env = "CPG_HOLD", value_parser = FalseyValueParser::new())]
@@ -383,6 +400,9 @@ pub(super) struct LoadArgs {
     /// How many flows one stream gets before it ends (default: each line of the capture once)
     #[arg(long, value_name = "N")]
     pub(super) flows: Option<u64>,
+    /// How many a second (default: as fast as the client reads)
+    #[arg(long, value_name = "N")]
+    pub(super) rate: Option<u32>,
 }
 
 /// A mistake of use, or help that was asked for.

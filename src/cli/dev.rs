@@ -40,7 +40,7 @@ fn write_capture(args: &CaptureArgs) -> anyhow::Result<()> {
 
 /// Serves the flows of a capture, again and again, as fast as the client reads.
 async fn load(args: LoadArgs) -> anyhow::Result<()> {
-    let LoadArgs { serve, capture, flows } = args;
+    let LoadArgs { serve, capture, flows, rate } = args;
     let file = File::open(&capture).with_context(|| format!("cannot read {}", capture.display()))?;
     let mut responses = Vec::new();
     for line in BufReader::new(file).lines() {
@@ -50,13 +50,12 @@ async fn load(args: LoadArgs) -> anyhow::Result<()> {
     let listener = TcpListener::bind(&serve).await.with_context(|| format!("cannot listen on {serve}"))?;
     output::say(&format!("serving {count} flows a stream on {}", listener.local_addr()?));
     let stop = settings::stop(false)?;
-    serve_load(
-        listener,
-        DemoRelay::new([]),
-        Load::new(&responses, count),
-        async move { stop.stopped().await },
-    )
-    .await?;
+    let load = Load::new(&responses, count);
+    let load = match rate {
+        Some(rate) => load.at_rate(rate),
+        None => load,
+    };
+    serve_load(listener, DemoRelay::new([]), load, async move { stop.stopped().await }).await?;
     Ok(())
 }
 

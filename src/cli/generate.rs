@@ -1,12 +1,16 @@
 //! `cpg generate`: follow a relay until it ends or is asked to stop.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use jiff::Timestamp;
 
 use super::args::{GenerateArgs, Places};
+use super::beside::Beside;
 use super::hold::Hold;
 use super::logging::Log;
 use super::{output, preflight, settings};
-use crate::pipeline::{Keeping, Live, Summary};
+use crate::pipeline::{Common, Keeping, Live, Summary};
 use crate::source::relay::Trying;
 
 pub(super) async fn run(args: GenerateArgs, places: &Places, hold: &Hold, log: Log) -> ExitCode {
@@ -15,19 +19,29 @@ pub(super) async fn run(args: GenerateArgs, places: &Places, hold: &Hold, log: L
         Err(mistakes) => return output::mistakes(&mistakes),
     };
     let fail = settings.run.fail_on_infra_drops;
-    match follow(settings, hold).await {
+    match follow(settings, hold, log).await {
         Ok(summary) => output::summary(&summary, fail, log),
         Err(e) => output::failed(&e),
     }
 }
 
-async fn follow(settings: settings::Generate, hold: &Hold) -> anyhow::Result<Summary> {
-    let settings::Generate { reach, preflight, accept_cluster, watching, run } = settings;
+async fn follow(settings: settings::Generate, hold: &Hold, log: Log) -> anyhow::Result<Summary> {
+    let settings::Generate { reach, preflight, accept_cluster, watching, duration, metrics, run } = settings;
+    // What was dropped before is history.
+    let common = Common::since(Some(Timestamp::now()));
+    let vitals = Arc::clone(&common.vitals);
     let connector = reach.connector;
     let stop = settings::stop(hold.is_on())?;
+    let mut beside = Beside::new(stop.clone());
+    if let Some(duration) = duration {
+        beside.end_after(duration);
+    }
     let store = run.store()?;
     if let Some(warning) = connector.warning() {
         tracing::warn!("{warning}");
+    }
+    if let Some(address) = metrics {
+        beside.serve_metrics(&address, Arc::clone(&vitals)).await?;
     }
     let relay = tokio::select! {
         biased;
@@ -56,22 +70,18 @@ async fn follow(settings: settings::Generate, hold: &Hold) -> anyhow::Result<Sum
     let policies = policies?;
     let (state, watch) = watching.begin(&connector.name())?;
     let live = Live::lasting(connector, relay.clone(), interest, watching.lasting, watch);
-    let mut keeper = run.keeper(store, policies.map(|policies| (policies, reach.dedup.timeout)));
+    let mut keeper = run.keeper(store, common, policies.map(|policies| (policies, reach.dedup.timeout)));
     if let Some(((dir, gaps), watch)) = state.zip(live.watch()) {
         keeper = keeper.keeping(Keeping::new(dir, gaps, watch));
     }
-    // Beside the stream, which does not wait for it.
-    let mut following = std::pin::pin!(keeper.follow(live, stop));
-    let telling = async {
-        if preflight {
-            preflight::tell(reach.cluster.as_ref(), &relay).await;
-        }
-    };
-    let mut summary = tokio::select! {
-        biased;
-        summary = &mut following => summary,
-        () = telling => following.await,
-    };
+    if preflight {
+        // Beside the stream, which does not wait for it.
+        let (cluster, relay) = (reach.cluster, relay.clone());
+        beside.task("preflight", async move { preflight::tell(cluster.as_ref(), &relay).await });
+    }
+    beside.show(vitals, log);
+    let (mut summary, faults) = beside.wait(keeper.follow(live, stop)).await;
+    summary.faults.extend(faults);
     summary.min_coverage = watching.min_coverage;
     if summary.nothing_matched() {
         summary.namespaces_of_relay = relay.namespaces().await.ok().flatten();

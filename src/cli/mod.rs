@@ -1,6 +1,7 @@
 //! The command line: what was typed, what is meant, one file per command.
 
 mod args;
+mod beside;
 mod config;
 mod config_command;
 mod dedup;
@@ -14,9 +15,11 @@ mod preflight;
 mod reach;
 mod replay;
 mod settings;
+mod status_line;
 mod validate;
 mod watching;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use args::{Args, Command, Places};
@@ -56,21 +59,28 @@ fn run(args: Args, places: &Places, hold: &Hold) -> ExitCode {
         Err(mistakes) => return output::mistakes(&mistakes),
     };
     logging::start(log);
+    // The message of a panic may hold text from a flow; by itself it would reach the terminal as it is.
+    std::panic::set_hook(Box::new(|info| tracing::error!("{}", crate::pipeline::panic_line(info))));
     // The one TLS provider, for kube's client too. It stands already when a test runs this twice.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return output::failed(&anyhow::Error::new(e).context("cannot start the runtime")),
     };
-    let code = runtime.block_on(async {
-        match args.command {
-            Command::Generate(args) => generate::run(*args, places, hold, log).await,
-            Command::Replay(args) => replay::run(*args, places, hold, log).await,
-            Command::Demo(args) => demo::run(args, log).await,
-            Command::Validate(args) => validate::run(&args),
-            Command::Config(args) => config_command::run(args),
-            Command::Dev(args) => dev::run(args).await,
-        }
+    let run = AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            match args.command {
+                Command::Generate(args) => generate::run(*args, places, hold, log).await,
+                Command::Replay(args) => replay::run(*args, places, hold, log).await,
+                Command::Demo(args) => demo::run(args, log).await,
+                Command::Validate(args) => validate::run(&args),
+                Command::Config(args) => config_command::run(args),
+                Command::Dev(args) => dev::run(args).await,
+            }
+        })
+    });
+    let code = catch_unwind(run).unwrap_or_else(|_| {
+        output::failed(&anyhow::anyhow!("cpg itself failed, see above: please report it"))
     });
     // A reader that is stuck in a system call (standard input) must not hold the process.
     runtime.shutdown_background();

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::args::Usage;
 use super::logging::Log;
+use super::status_line::Stderr;
 use crate::pipeline::{Exit, Summary};
 use crate::text::{causes, visible};
 
@@ -46,7 +47,10 @@ pub(super) fn summary(summary: &Summary, fail_on_infra_drops: bool, log: Log) ->
     } else {
         say(summary.to_string().trim_end());
         if exit == Exit::InfrastructureDrops {
-            say("  exit code 1: infrastructure drops were seen and --fail-on-infra-drops was given");
+            let noise = if summary.noise.is_empty() { "" } else { ", more than the known noise" };
+            say(&format!(
+                "  exit code 1: infrastructure drops were seen{noise}, and --fail-on-infra-drops was given"
+            ));
         }
     }
     ExitCode::from(exit.code())
@@ -59,7 +63,7 @@ pub(super) fn result(text: &str) {
 
 /// Writes to standard error, whatever the log level is.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = Stderr.write_all(format!("{text}\n").as_bytes());
 }
 
 fn incomplete() -> ExitCode {

@@ -6,7 +6,7 @@ use super::args::{Places, ReplayArgs};
 use super::hold::Hold;
 use super::logging::Log;
 use super::{output, preflight, settings};
-use crate::pipeline::{Replay, Summary};
+use crate::pipeline::{Common, Replay, Summary};
 
 pub(super) async fn run(args: ReplayArgs, places: &Places, hold: &Hold, log: Log) -> ExitCode {
     let settings = match settings::Replay::new(args, places) {
@@ -40,7 +40,7 @@ async fn read(settings: settings::Replay, hold: &Hold) -> anyhow::Result<Summary
         () = stop.stopped() => anyhow::bail!("stopped while asking for the cluster's policies"),
         begun = begun => begun?,
     };
-    let keeper = run.keeper(store, policies.map(|policies| (policies, dedup.timeout)));
+    let keeper = run.keeper(store, Common::default(), policies.map(|policies| (policies, dedup.timeout)));
     let replay = Replay::new(inputs, run.filters.interest.clone());
     Ok(keeper.replay(replay, threads, stop).await)
 }

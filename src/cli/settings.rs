@@ -11,11 +11,12 @@ use super::reach::{Reach, reach};
 use super::watching::{Watching, watching};
 use crate::classify::{Filters, ProtocolFilter, parse_reason};
 use crate::flow::{Interest, Namespaces};
+use crate::health::{Noise, parse_threshold};
 use crate::kube::{Access, ClusterPolicies};
 use crate::names::Namespace;
-use crate::pipeline::{Keeper, LEDGER_CAPACITY, Stop, Writer, on_signals};
+use crate::pipeline::{Common, HealthFile, Keeper, LEDGER_CAPACITY, Stop, Writer, on_signals};
 use crate::source::replay::Input;
-use crate::store::Store;
+use crate::store::{Store, evidence_directory};
 use crate::text::visible;
 
 /// How long another cpg on the same directory is waited for.
@@ -31,6 +32,10 @@ pub(super) struct Generate {
     pub(super) preflight: bool,
     pub(super) accept_cluster: bool,
     pub(super) watching: Watching,
+    /// End after so long.
+    pub(super) duration: Option<Duration>,
+    /// Where the metrics are served.
+    pub(super) metrics: Option<String>,
     pub(super) run: Run,
 }
 
@@ -51,6 +56,9 @@ pub(super) struct Run {
     pub(super) flush_interval: Duration,
     pub(super) output_dir: PathBuf,
     pub(super) fail_on_infra_drops: bool,
+    noise: Noise,
+    health_file: Option<PathBuf>,
+    shutdown_timeout: Duration,
     /// What the user should know about what was typed.
     pub(super) warnings: Vec<String>,
 }
@@ -72,15 +80,20 @@ pub(super) fn log(args: &Args) -> Result<Log, Mistakes> {
 impl Generate {
     /// Checks everything, then tells all mistakes.
     pub(super) fn new(args: GenerateArgs, places: &Places) -> Result<Self, Mistakes> {
-        let GenerateArgs { reach: way, no_preflight, accept_cluster, watch, run } = args;
+        let GenerateArgs { reach: way, no_preflight, accept_cluster, duration, metrics_listen, watch, run } =
+            args;
         let preflight = !no_preflight;
         let mut mistakes = Vec::new();
         let watching = watching(watch, !way.no_reconnect, &mut mistakes);
         let reach = reach(way, run.cluster_dedup, places, &mut mistakes);
+        let duration = duration.and_then(|text| {
+            keep(within("--duration", &text, Duration::from_secs(366 * 86_400)), &mut mistakes)
+        });
+        let metrics = metrics_listen.and_then(|text| keep(listen_address(&text), &mut mistakes));
         let run = Run::new(run, &mut mistakes);
         match (reach, watching, run) {
             (Some(reach), Some(watching), Some(run)) if mistakes.is_empty() => {
-                Ok(Self { reach, preflight, accept_cluster, watching, run })
+                Ok(Self { reach, preflight, accept_cluster, watching, duration, metrics, run })
             }
             _ => Err(mistakes),
         }
@@ -159,6 +172,9 @@ impl Run {
             cluster_dedup: _,
             fail_on_infra_drops,
             hold: _,
+            infra_threshold,
+            health_file,
+            shutdown_timeout,
             json: _,
         } = args;
         let before = mistakes.len();
@@ -205,15 +221,40 @@ impl Run {
                 Err(e) => mistakes.push(format!("--ignore-drop-reason: {e}")),
             }
         }
+        let mut noise = Noise::default();
+        for text in &infra_threshold {
+            if let Some((reason, n)) =
+                keep(parse_threshold(text).map_err(|e| format!("--infra-threshold: {e}")), mistakes)
+            {
+                noise.set(reason, n);
+            }
+        }
+        if !noise.is_empty() && !fail_on_infra_drops {
+            warnings.push(
+                "--infra-threshold changes the exit code only together with --fail-on-infra-drops".into(),
+            );
+        }
+        if let Some(path) = &health_file {
+            let is_file = std::fs::metadata(path).map_or(true, |metadata| metadata.is_file());
+            if path.file_name().is_none() || !is_file {
+                let shown = path.display().to_string();
+                mistakes.push(format!("--health-file {:?}: name a file", visible(&shown, 200)));
+            }
+        }
         if output_dir.as_os_str().is_empty() {
             mistakes.push("--output-dir is empty: name a directory".into());
         }
-        let flush_interval = keep(duration("--flush-interval", &flush_interval), mistakes)?;
+        let flush_interval = keep(duration("--flush-interval", &flush_interval), mistakes);
+        let shutdown_timeout = keep(duration("--shutdown-timeout", &shutdown_timeout), mistakes);
+        let (flush_interval, shutdown_timeout) = (flush_interval?, shutdown_timeout?);
         (mistakes.len() == before).then(|| Self {
             filters: Arc::new(filters),
             flush_interval,
             output_dir,
             fail_on_infra_drops,
+            noise,
+            health_file,
+            shutdown_timeout,
             warnings,
         })
     }
@@ -227,9 +268,26 @@ impl Run {
     }
 
     /// The run's keeper; the cluster's policies count where they are given, with how long they are waited for.
-    pub(super) fn keeper(&self, store: Store, cluster: Option<(ClusterPolicies, Duration)>) -> Keeper {
+    pub(super) fn keeper(
+        &self,
+        store: Store,
+        common: Common,
+        cluster: Option<(ClusterPolicies, Duration)>,
+    ) -> Keeper {
+        let file = match &self.health_file {
+            Some(path) => Some(HealthFile::new(path.clone(), true)),
+            None => evidence_directory(store.root(), |name| std::env::var_os(name))
+                .map(|directory| HealthFile::new(directory.join("cluster-health.json"), false)),
+        };
+        if file.is_none() {
+            tracing::warn!(
+                "neither XDG_CACHE_HOME nor HOME is set: the report of drops is not kept; --health-file names a place"
+            );
+        }
         let writer = Writer::new(store, LEDGER_CAPACITY);
-        let keeper = Keeper::new(Arc::clone(&self.filters), self.flush_interval, writer);
+        let keeper = Keeper::new(Arc::clone(&self.filters), self.flush_interval, writer)
+            .ending_within(self.shutdown_timeout)
+            .reporting(common, self.noise.clone(), file);
         match cluster {
             Some((policies, patience)) => keeper.with_cluster(policies, patience),
             None => keeper,
@@ -254,14 +312,31 @@ fn at_once() {
 
 /// A duration that is not zero; the error names the flag.
 pub(super) fn duration(flag: &str, text: &str) -> Result<Duration, String> {
+    within(flag, text, Duration::from_secs(86_400))
+}
+
+fn within(flag: &str, text: &str, most: Duration) -> Result<Duration, String> {
     let shown = visible(text, 40);
     match humantime::parse_duration(text.trim()) {
         Ok(duration) if duration.is_zero() => Err(format!("{flag} {shown:?}: must be more than zero")),
-        Ok(duration) if duration > Duration::from_secs(86_400) => {
-            Err(format!("{flag} {shown:?}: must be a day at most"))
+        Ok(duration) if duration > most => {
+            let most = if most.as_secs() > 86_400 { "a year" } else { "a day" };
+            Err(format!("{flag} {shown:?}: must be {most} at most"))
         }
         Ok(duration) => Ok(duration),
         Err(e) => Err(format!("{flag} {shown:?}: not a duration like 5s, 1m30s or 500ms ({e})")),
+    }
+}
+
+/// `HOST:PORT`, or `:PORT` for every address of this machine.
+fn listen_address(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    match port {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!(
+            "--metrics-listen {:?}: give HOST:PORT, or :PORT for every address of this machine",
+            visible(text, 100)
+        )),
     }
 }
 

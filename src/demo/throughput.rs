@@ -2,18 +2,23 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes};
 use prost::Message;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::{Grpc, NamedService, ServerStreamingService};
 
-use super::relay::{DemoRelay, serve_service};
+use super::relay::{DemoRelay, STREAM_BUFFER, serve_service};
 use crate::source::proto::observer::observer_server::ObserverServer;
 use crate::source::proto::observer::{GetFlowsRequest, GetFlowsResponse};
 
@@ -23,7 +28,11 @@ use crate::source::proto::observer::{GetFlowsRequest, GetFlowsResponse};
 pub struct Load {
     encoded: Arc<[Bytes]>,
     count: u64,
+    /// Responses a second; `None`: as fast as the client reads.
+    rate: Option<u32>,
 }
+
+type Responses = Box<dyn Iterator<Item = Result<Bytes, Status>> + Send>;
 
 #[derive(Clone)]
 struct LoadService {
@@ -42,7 +51,13 @@ impl Load {
     /// `count` responses, repeating these; none if there are none to repeat.
     pub fn new(responses: &[GetFlowsResponse], count: u64) -> Self {
         let encoded: Arc<[Bytes]> = responses.iter().map(|r| Bytes::from(r.encode_to_vec())).collect();
-        Self { count: if encoded.is_empty() { 0 } else { count }, encoded }
+        Self { count: if encoded.is_empty() { 0 } else { count }, encoded, rate: None }
+    }
+
+    /// So many of them a second.
+    #[must_use]
+    pub fn at_rate(self, rate: u32) -> Self {
+        Self { rate: Some(rate), ..self }
     }
 
     /// The bytes of all responses together.
@@ -62,6 +77,28 @@ impl Load {
             next.map(Ok)
         })
     }
+}
+
+/// These responses, so many a second, a few at a time.
+fn paced(mut responses: Responses, rate: u32) -> ReceiverStream<Result<Bytes, Status>> {
+    const TICK: Duration = Duration::from_millis(10);
+    let (out, stream) = mpsc::channel(STREAM_BUFFER);
+    tokio::spawn(async move {
+        let (start, mut sent) = (Instant::now(), 0u64);
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tick.tick().await;
+            let due = (start.elapsed().as_secs_f64() * f64::from(rate)) as u64;
+            while sent < due {
+                let Some(response) = responses.next() else { return };
+                if out.send(response).await.is_err() {
+                    return;
+                }
+                sent += 1;
+            }
+        }
+    });
+    ReceiverStream::new(stream)
 }
 
 /// Serves `load` to every GetFlows call, and the unary calls as [`super::relay::serve`] does, until
@@ -102,13 +139,18 @@ impl Service<http::Request<tonic::body::Body>> for LoadService {
 
 impl ServerStreamingService<GetFlowsRequest> for LoadService {
     type Response = Bytes;
-    type ResponseStream = tokio_stream::Iter<Box<dyn Iterator<Item = Result<Bytes, Status>> + Send>>;
+    type ResponseStream = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
     type Future = BoxFuture<tonic::Response<Self::ResponseStream>, Status>;
 
     fn call(&mut self, request: tonic::Request<GetFlowsRequest>) -> Self::Future {
         self.relay.record(&request.into_inner());
-        let load: Box<dyn Iterator<Item = _> + Send> = Box::new(self.load.clone().stream());
-        Box::pin(async move { Ok(tonic::Response::new(tokio_stream::iter(load))) })
+        let rate = self.load.rate;
+        let load: Responses = Box::new(self.load.clone().stream());
+        let stream: Self::ResponseStream = match rate {
+            Some(rate) => Box::pin(paced(load, rate)),
+            None => Box::pin(tokio_stream::iter(load)),
+        };
+        Box::pin(async move { Ok(tonic::Response::new(stream)) })
     }
 }
 

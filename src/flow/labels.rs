@@ -202,6 +202,24 @@ impl Reserved {
         })
     }
 
+    /// The word behind `reserved:`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Host => "host",
+            Self::World => "world",
+            Self::Unmanaged => "unmanaged",
+            Self::Health => "health",
+            Self::Init => "init",
+            Self::RemoteNode => "remote-node",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::Ingress => "ingress",
+            Self::WorldIpv4 => "world-ipv4",
+            Self::WorldIpv6 => "world-ipv6",
+            Self::Other => "other",
+        }
+    }
+
     /// Whether it stands for addresses outside the cluster.
     pub fn is_world(self) -> bool {
         matches!(self, Self::World | Self::WorldIpv4 | Self::WorldIpv6)

@@ -1,9 +1,11 @@
 //! Where every flow, line and event ended: each in exactly one counter.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::classify::{Class, Filter, Outcome, Skip};
 use crate::flow::{DropReason, Flow, Verdict};
+use crate::health::Health;
 use crate::names::{Namespace, NodeName};
 use crate::source::unknown::UnknownValues;
 use crate::source::{LostSource, NodeState};
@@ -54,6 +56,40 @@ pub struct Counters {
     pub unknown: UnknownValues,
     /// Namespaces of the flows that were seen, filtered or not; at most 1,000 are kept.
     pub namespaces: BTreeSet<Namespace>,
+    /// Drops that no rule helps, with their places. Shared, because it can be large and seldom changes.
+    pub health: Arc<Health>,
+    /// How often a table had no room, by table.
+    pub caps: BTreeMap<Cap, u64>,
+}
+
+/// Tables whose room is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cap {
+    /// The observations of a window.
+    Ledger,
+    /// The part of them that one source may have.
+    Source,
+    /// The places of a drop reason in the report of drops.
+    HealthPlaces,
+    /// The namespaces that were seen.
+    Namespaces,
+}
+
+// === impl Cap ===
+
+impl Cap {
+    /// Every table.
+    pub const ALL: [Self; 4] = [Self::Ledger, Self::Source, Self::HealthPlaces, Self::Namespaces];
+
+    /// The word for summaries and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ledger => "ledger",
+            Self::Source => "source_share",
+            Self::HealthPlaces => "health_places",
+            Self::Namespaces => "namespaces",
+        }
+    }
 }
 
 // === impl Counters ===
@@ -70,12 +106,14 @@ impl Counters {
             Outcome::NotDropped(verdict) => *self.not_dropped.entry(verdict).or_default() += flow.count,
             Outcome::Filtered(filter) => *self.filtered.entry(filter).or_default() += flow.count,
         }
-        if self.namespaces.len() < NAMESPACES {
-            for endpoint in [&flow.source, &flow.destination].into_iter().flatten() {
-                if let Some(namespace) = &endpoint.identity.namespace
-                    && !self.namespaces.contains(namespace)
-                {
+        for endpoint in [&flow.source, &flow.destination].into_iter().flatten() {
+            if let Some(namespace) = &endpoint.identity.namespace
+                && !self.namespaces.contains(namespace)
+            {
+                if self.namespaces.len() < NAMESPACES {
                     self.namespaces.insert(namespace.clone());
+                } else {
+                    self.cap(Cap::Namespaces, 1);
                 }
             }
         }
@@ -83,7 +121,8 @@ impl Counters {
 
     /// Counts events that Hubble lost.
     pub(super) fn lost(&mut self, source: LostSource, node: NodeName, events: u64) {
-        *self.lost.entry(source).or_default() += events;
+        let known = self.lost.entry(source).or_default();
+        *known = known.saturating_add(events);
         self.add_lost(source, node, events);
     }
 
@@ -91,13 +130,22 @@ impl Counters {
         let full =
             self.lost_by_node.len() >= NODES && !self.lost_by_node.contains_key(&(source, node.clone()));
         let node = if full { NodeName::default() } else { node };
-        *self.lost_by_node.entry((source, node)).or_default() += events;
+        let known = self.lost_by_node.entry((source, node)).or_default();
+        *known = known.saturating_add(events);
+    }
+
+    /// Counts that a table had no room.
+    pub(super) fn cap(&mut self, cap: Cap, times: u64) {
+        *self.caps.entry(cap).or_default() += times;
     }
 
     /// Moves flows from `needs` to a reason: it showed later that nothing can come of them.
     pub(super) fn move_to_skipped(&mut self, skip: Skip, flows: u64) {
         self.needs = self.needs.saturating_sub(flows);
         *self.skipped.entry(skip).or_default() += flows;
+        if skip == Skip::LedgerFull {
+            self.cap(Cap::Ledger, flows);
+        }
     }
 
     /// Adds another part's counters.
@@ -121,6 +169,8 @@ impl Counters {
             other_items,
             unknown,
             namespaces,
+            health,
+            caps,
         } = other;
         self.needs += needs;
         add(&mut self.skipped, skipped);
@@ -141,6 +191,16 @@ impl Counters {
         add(&mut self.node_status, node_status);
         self.other_items += other_items;
         self.unknown.merge(unknown);
+        add(&mut self.caps, caps);
+        if !health.is_empty() {
+            let before = self.health.beyond() + health.beyond();
+            let ours = Arc::make_mut(&mut self.health);
+            ours.join(&health);
+            let refused = ours.beyond() - before;
+            if refused > 0 {
+                self.cap(Cap::HealthPlaces, refused);
+            }
+        }
         self.namespaces.extend(namespaces);
         while self.namespaces.len() > NAMESPACES {
             self.namespaces.pop_last();
@@ -160,6 +220,16 @@ impl Counters {
     /// Drops that infrastructure caused.
     pub fn infrastructure_drops(&self) -> u64 {
         self.class(Class::Infrastructure)
+    }
+
+    /// Events that Hubble lost, wherever.
+    pub fn lost_events(&self) -> u64 {
+        sum(&self.lost)
+    }
+
+    /// Flows that default deny dropped, whatever became of them. Never goes down.
+    pub fn policy_drops(&self) -> u64 {
+        self.needs + sum(&self.skipped)
     }
 
     /// Drops of one class.

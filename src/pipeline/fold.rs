@@ -1,15 +1,17 @@
 //! One worker's share of a window: items in, ledger and counters out.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashSet;
 use jiff::Timestamp;
 
-use super::{Counters, LEDGER_CAPACITY};
-use crate::aggregate::{Ledger, observe};
-use crate::classify::{Class, Filters, Outcome, Skip, classify, is_policy_verdict};
-use crate::flow::{Endpoint, Flow};
+use super::{Cap, Counters, LEDGER_CAPACITY, Vitals};
+use crate::aggregate::{Ledger, Room, observe};
+use crate::classify::{Class, Filters, Outcome, Skip, classify, is_policy_verdict, why};
+use crate::flow::{DropReason, Endpoint, Flow};
+use crate::health::{is_broken, is_reported, remedy};
 use crate::source::{Item, NodeState};
 use crate::text::visible;
 
@@ -23,8 +25,40 @@ pub struct Fold {
     ledger: Ledger,
     counters: Counters,
     told: HashSet<u64>,
-    /// Flows before this time are history.
-    started: Option<Timestamp>,
+    common: Arc<Common>,
+    /// Reasons that this fold has looked up in it already.
+    sighted: BTreeSet<DropReason>,
+}
+
+/// What all folds of a run share.
+#[derive(Debug, Default)]
+pub struct Common {
+    /// Flows before this moment are history: they make rules, but do not speak of the cluster as it is.
+    /// `None`: there is no history.
+    pub start: Option<Timestamp>,
+    /// The numbers of the run.
+    pub vitals: Arc<Vitals>,
+    /// Reasons that were warned of.
+    sights: Mutex<BTreeSet<DropReason>>,
+}
+
+// === impl Common ===
+
+impl Common {
+    /// Flows before `start` are history.
+    pub fn since(start: Option<Timestamp>) -> Self {
+        Self { start, ..Self::default() }
+    }
+
+    /// A flow without a time is none of history: better a drop too many than one that nobody heard of.
+    fn is_new(&self, flow: &Flow) -> bool {
+        self.start.zip(flow.time).is_none_or(|(start, time)| time >= start)
+    }
+
+    /// Whether nobody has seen this reason before.
+    fn is_first(&self, reason: DropReason) -> bool {
+        self.sights.lock().unwrap_or_else(PoisonError::into_inner).insert(reason)
+    }
 }
 
 // === impl Fold ===
@@ -37,20 +71,20 @@ impl Fold {
             ledger: Ledger::new(LEDGER_CAPACITY),
             counters: Counters::default(),
             told: HashSet::new(),
-            started: None,
+            common: Arc::default(),
+            sighted: BTreeSet::new(),
         }
     }
 
-    /// Flows that were dropped before `start` are history from now on; without it none is.
+    /// One of several folds of a run.
     #[must_use]
-    pub fn started(mut self, start: Timestamp) -> Self {
-        self.started = Some(start);
-        self
+    pub fn sharing(self, common: Arc<Common>) -> Self {
+        Self { common, ..self }
     }
 
-    /// Whether a flow was dropped before the run began, by its node's clock. One without a time is not.
-    pub fn is_history(&self, flow: &Flow) -> bool {
-        self.started.zip(flow.time).is_some_and(|(start, time)| time < start)
+    /// The numbers of the run, for what a feed knows of them.
+    pub fn vitals(&self) -> Arc<Vitals> {
+        Arc::clone(&self.common.vitals)
     }
 
     /// Folds one item in.
@@ -63,6 +97,7 @@ impl Fold {
             }
             Item::NodeStatus(status) => {
                 *self.counters.node_status.entry(status.state).or_default() += 1;
+                self.common.vitals.node_status(&status);
                 let nodes: Vec<&str> = status.nodes.iter().take(10).map(|n| n.as_str()).collect();
                 let nodes = nodes.join(", ");
                 match status.state {
@@ -91,6 +126,11 @@ impl Fold {
         )
     }
 
+    /// The counters of what is not taken yet, and the number of its observations.
+    pub(super) fn open(&self) -> (Counters, usize) {
+        (self.counters.clone(), self.ledger.len())
+    }
+
     /// The counters of what is not taken yet.
     pub fn counters_mut(&mut self) -> &mut Counters {
         &mut self.counters
@@ -98,7 +138,8 @@ impl Fold {
 
     /// Folds one flow in.
     pub(super) fn flow(&mut self, flow: &Flow) {
-        self.counters.history += u64::from(self.is_history(flow));
+        self.common.vitals.flow();
+        self.counters.history += if self.common.is_new(flow) { 0 } else { flow.count };
         if is_policy_verdict(flow)
             && let Some(connection) = flow.connection()
         {
@@ -107,17 +148,49 @@ impl Fold {
         let outcome = match classify(flow, &self.filters) {
             Outcome::Need { direction, proof } => match observe(flow, direction) {
                 Ok(observation) => {
-                    let room = self.ledger.fold(observation, flow, proof);
-                    if room { Outcome::Need { direction, proof } } else { Outcome::Skipped(Skip::LedgerFull) }
+                    let skip = match self.ledger.fold(observation, flow, proof) {
+                        Room::Found => None,
+                        Room::Full => Some((Skip::LedgerFull, Cap::Ledger)),
+                        Room::ShareUsed => Some((Skip::SourceFull, Cap::Source)),
+                    };
+                    match skip {
+                        None => Outcome::Need { direction, proof },
+                        Some((skip, cap)) => {
+                            self.counters.cap(cap, 1);
+                            Outcome::Skipped(skip)
+                        }
+                    }
                 }
                 Err(skip) => Outcome::Skipped(skip),
             },
             other => other,
         };
         self.counters.flow(flow, outcome);
+        if let Outcome::Dropped(class) = outcome
+            && is_reported(class)
+        {
+            self.report(class, flow);
+        }
         if tracing::enabled!(tracing::Level::DEBUG) {
             self.tell(flow, outcome);
         }
+    }
+
+    /// Counts a drop that no rule helps at its place, and warns of a reason that nobody has seen yet.
+    fn report(&mut self, class: Class, flow: &Flow) {
+        let is_new = self.common.is_new(flow);
+        if !Arc::make_mut(&mut self.counters.health).fold(class, flow, is_new) {
+            self.counters.cap(Cap::HealthPlaces, 1);
+        }
+        let reason = flow.drop_reason;
+        if !is_broken(class) || !self.sighted.insert(reason) || !self.common.is_first(reason) {
+            return;
+        }
+        let help = remedy(class, reason);
+        tracing::warn!(
+            reason = %reason, class = class.as_str(), node = %flow.node, page = help.page(),
+            "drops that no policy helps: {}. What helps: {}", why(class, reason), help.text
+        );
     }
 
     /// Logs each different unhandled flow once.
@@ -125,7 +198,7 @@ impl Fold {
         let (reason, why) = match outcome {
             Outcome::Skipped(skip) => (skip.as_str(), skip.advice()),
             Outcome::Dropped(Class::Noise) => return,
-            Outcome::Dropped(class) => (class.as_str(), crate::classify::why(class, flow.drop_reason)),
+            Outcome::Dropped(class) => (class.as_str(), why(class, flow.drop_reason)),
             Outcome::Need { .. } | Outcome::NotDropped(_) | Outcome::Filtered(_) => return,
         };
         let mut hasher = DefaultHasher::new();
@@ -163,5 +236,44 @@ fn side(endpoint: Option<&Endpoint>) -> String {
                 .collect();
             if labels.is_empty() { format!("identity {}", endpoint.number) } else { labels.join(",") }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::decode::Decoder;
+    use crate::source::json::read_line;
+
+    fn denied(app: &str, port: u32, decoder: &mut Decoder) -> Item {
+        let pod = |app: &str| {
+            format!(
+                r#"{{"identity":300,"namespace":"shop","labels":["k8s:app={app}","k8s:io.kubernetes.pod.namespace=shop"]}}"#
+            )
+        };
+        let line = format!(
+            r#"{{"flow":{{"verdict":"DROPPED","drop_reason_desc":"POLICY_DENIED","event_type":{{"type":5}},"traffic_direction":"EGRESS",
+            "IP":{{"source":"10.0.0.1","destination":"10.0.0.2"}},"source":{},"destination":{},
+            "l4":{{"TCP":{{"source_port":40000,"destination_port":{},"flags":{{"SYN":true}}}}}}}},"node_name":"n1"}}"#,
+            pod(app),
+            pod(&format!("t{}", port / 60_000)),
+            1 + port % 60_000
+        );
+        read_line(line.replace('\n', "").as_bytes(), decoder).unwrap()
+    }
+
+    #[test]
+    fn a_scanner_takes_its_share_and_the_others_are_still_learned() {
+        let share = LEDGER_CAPACITY / 4;
+        let (mut fold, mut decoder) = (Fold::new(Arc::default()), Decoder::new());
+        for port in 0..share as u32 + 100 {
+            fold.item(denied("scan", port, &mut decoder));
+        }
+        fold.item(denied("web", 80, &mut decoder));
+        let (ledger, counters) = fold.take();
+        assert_eq!(ledger.len(), share + 1);
+        assert_eq!(counters.skipped.get(&Skip::SourceFull), Some(&100));
+        assert_eq!(counters.caps.get(&Cap::Source), Some(&100));
+        assert_eq!(counters.needs as usize, share + 1);
     }
 }

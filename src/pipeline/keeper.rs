@@ -1,5 +1,6 @@
 //! The loop that everything hangs on: it starts the feed, closes windows, and ends the run in order.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,20 +10,29 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::feed::{Shared, lock};
+use super::shutdown::Stage;
 use super::writer::Moved;
-use super::{Counters, FeedEnd, Fold, Keeping, Live, Reopen, Replay, SharedWatch, Stop, Summary, Writer};
+use super::{
+    Common, Counters, FeedEnd, Fold, HealthFile, Keeping, Live, Reopen, Replay, SharedWatch, Stop, Summary,
+    Vitals, Writer, tasks,
+};
 use crate::aggregate::{Ledger, Settling};
 use crate::classify::{Filters, Skip};
+use crate::health::{Circumstances, Noise};
 use crate::kube::ClusterPolicies;
-use crate::text;
+use crate::text::{self, visible};
 
 /// How long the last window may take to reach the disk after a signal: whoever sent it will not wait
 /// long.
-const AFTER_SIGNAL: Duration = Duration::from_secs(10);
+pub const AFTER_SIGNAL: Duration = Duration::from_secs(10);
 /// How long it may take at the end of the input, when nobody is in a hurry.
 const AFTER_INPUT: Duration = Duration::from_secs(600);
 /// After a signal the last window waits so long for the cluster's policies.
 const FOR_CLUSTER: Duration = Duration::from_secs(3);
+/// The task that reads flows.
+const READER: &str = "reader";
+/// The task that writes windows.
+const WRITER: &str = "writer";
 /// Unhandled drops are told at most this often.
 const NOTICE_EVERY: Duration = Duration::from_secs(60);
 
@@ -31,15 +41,23 @@ const NOTICE_EVERY: Duration = Duration::from_secs(60);
 pub struct Keeper {
     filters: Arc<Filters>,
     flush_interval: Duration,
+    root: PathBuf,
     /// `None` while a window is being written.
     writer: Option<Writer>,
-    writing: Option<JoinHandle<(Writer, Moved)>>,
+    writing: Option<JoinHandle<(Writer, Result<Moved, String>)>>,
+    stage: Stage,
     cluster: Option<Cluster>,
     counters: Counters,
     notices: Notices,
     /// Where the state for the next run goes.
     keeping: Option<Arc<Mutex<Keeping>>>,
     watch: Option<SharedWatch>,
+    common: Arc<Common>,
+    after_signal: Duration,
+    noise: Noise,
+    health_file: Option<HealthFile>,
+    /// Tasks that did not survive.
+    faults: Vec<String>,
 }
 
 /// The cluster's policies, which the first window waits for.
@@ -64,6 +82,8 @@ impl Keeper {
         Self {
             filters,
             flush_interval,
+            root: writer.root().to_owned(),
+            stage: writer.stage(),
             writer: Some(writer),
             writing: None,
             cluster: None,
@@ -71,6 +91,11 @@ impl Keeper {
             notices: Notices::default(),
             keeping: None,
             watch: None,
+            common: Arc::default(),
+            after_signal: AFTER_SIGNAL,
+            noise: Noise::default(),
+            health_file: None,
+            faults: Vec::new(),
         }
     }
 
@@ -92,23 +117,45 @@ impl Keeper {
         self
     }
 
+    /// After a signal the last window may take so long.
+    #[must_use]
+    pub fn ending_within(self, after_signal: Duration) -> Self {
+        Self { after_signal, ..self }
+    }
+
+    /// `common` says which drops are history, those of `noise` do not count, and all of them go to `file`.
+    #[must_use]
+    pub fn reporting(self, common: Common, noise: Noise, file: Option<HealthFile>) -> Self {
+        Self { common: Arc::new(common), noise, health_file: file, ..self }
+    }
+
+    /// The numbers of the run, while it runs.
+    pub fn vitals(&self) -> Arc<Vitals> {
+        Arc::clone(&self.common.vitals)
+    }
+
+    fn fold(&self) -> Shared {
+        let fold = Fold::new(Arc::clone(&self.filters)).sharing(Arc::clone(&self.common));
+        Arc::new(Mutex::new(fold))
+    }
+
     /// Follows a stream until it ends for good or `stop` is asked for.
     pub async fn follow<R: Reopen>(mut self, live: Live<R>, stop: Stop) -> Summary {
         self.watch = live.watch();
-        let fold = Fold::new(Arc::clone(&self.filters)).started(Timestamp::now());
-        let fold = Arc::new(Mutex::new(fold));
-        let feed = tokio::spawn(live.run(Arc::clone(&fold), stop));
-        self.keep(vec![fold], feed, Settling::Window).await
+        let fold = self.fold();
+        let feed = tokio::spawn(tasks::named(READER, live.run(Arc::clone(&fold), stop.clone())));
+        self.keep(vec![fold], feed, stop, Settling::Window).await
     }
 
     /// Reads captures with so many threads until they end or `stop` is asked for.
     pub async fn replay(self, replay: Replay, threads: usize, stop: Stop) -> Summary {
         let between = if replay.follows() { Settling::Window } else { Settling::Interim };
-        let folds: Vec<Shared> =
-            (0..threads.max(1)).map(|_| Arc::new(Mutex::new(Fold::new(Arc::clone(&self.filters))))).collect();
+        let folds: Vec<Shared> = (0..threads.max(1)).map(|_| self.fold()).collect();
         let flag = Arc::new(AtomicBool::new(false));
-        let (theirs, ours) = (folds.clone(), Arc::clone(&flag));
-        let mut reading = tokio::task::spawn_blocking(move || replay.run(theirs, &ours));
+        let (theirs, ours, asked) = (folds.clone(), Arc::clone(&flag), stop.clone());
+        let mut reading = tokio::task::spawn_blocking(move || {
+            tasks::guarded(READER, || replay.run(theirs, &ours)).unwrap_or_else(FeedEnd::Lost)
+        });
         let feed = tokio::spawn(async move {
             let ended = tokio::select! {
                 biased;
@@ -122,45 +169,77 @@ impl Keeper {
                     }
                 }
             };
-            ended.unwrap_or_else(|e| FeedEnd::Lost(format!("reading: {e}")))
+            ended.unwrap_or_else(|e| FeedEnd::Lost(tasks::ended(READER, e)))
         });
-        self.keep(folds, feed, between).await
+        self.keep(folds, feed, asked, between).await
     }
 
-    async fn keep(mut self, folds: Vec<Shared>, mut feed: JoinHandle<FeedEnd>, between: Settling) -> Summary {
-        let started = Instant::now();
+    async fn keep(
+        mut self,
+        folds: Vec<Shared>,
+        mut feed: JoinHandle<FeedEnd>,
+        stop: Stop,
+        between: Settling,
+    ) -> Summary {
+        let (started, clock) = (Instant::now(), Timestamp::now());
+        self.common.vitals.attach(&folds);
         let mut tick = tokio::time::interval_at(started + self.flush_interval, self.flush_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let end = loop {
+        let mut end = loop {
             tokio::select! {
                 biased;
                 ended = &mut feed => {
-                    break ended.unwrap_or_else(|e| FeedEnd::Lost(format!("reading: {e}")));
+                    break Some(ended.unwrap_or_else(|e| FeedEnd::Lost(tasks::ended(READER, e))));
+                }
+                () = self.collect_writer(), if self.writing.is_some() => {
+                    if !self.faults.is_empty() {
+                        stop.stop();
+                        break None;
+                    }
                 }
                 _ = tick.tick() => {
-                    self.collect_writer(false).await;
                     // Still busy: the window stays open.
                     if !self.waits_for_cluster(started) && let Some(writer) = self.writer.take() {
                         self.write(writer, &folds, between);
                     }
+                    if let Some(watch) = &self.watch {
+                        let watch = super::live::watch(watch);
+                        self.common.vitals.set_gaps(watch.gaps());
+                        let (connected, known) = watch.connected();
+                        self.common.vitals.set_nodes(connected as u64, (known - connected) as u64);
+                    }
                     let pending = |fold: &Shared| lock(fold).counters_mut().unhandled();
                     let unhandled = self.counters.unhandled() + folds.iter().map(pending).sum::<u64>();
                     self.notices.tell(unhandled, Instant::now());
+                    if let Some(file) = &mut self.health_file {
+                        let of = circumstances(&self.common, &self.root, clock, false);
+                        file.tick(&self.counters.health, &self.noise, &of).await;
+                    }
                 }
             }
         };
-        let signalled = match &end {
-            FeedEnd::Captures(report) => report.stopped,
-            end => matches!(end, FeedEnd::Stopped),
-        };
-        let (patience, for_cluster) =
-            if signalled { (AFTER_SIGNAL, FOR_CLUSTER) } else { (AFTER_INPUT, AFTER_INPUT) };
+        let (after_signal, stage) = (self.after_signal, self.stage.clone());
+        let asked = stop.clone();
         let last = async {
-            self.wait_for_cluster(started, for_cluster).await;
+            if end.is_none() {
+                self.stage.is("waiting for the reader to end");
+                end = Some(feed.await.unwrap_or_else(|e| FeedEnd::Lost(tasks::ended(READER, e))));
+            }
+            self.stage.is("waiting for the cluster's policies");
+            let most = if asked.is_stopped() { FOR_CLUSTER } else { AFTER_INPUT };
+            self.wait_for_cluster(started, most).await;
             self.last_window(&folds).await;
         };
-        let late = tokio::time::timeout(patience, last).await.is_err();
-        self.finish(end, late, started.elapsed())
+        let late = tokio::select! {
+            biased;
+            () = last => None,
+            // The end of the input leaves more time, until somebody is in a hurry.
+            () = async { stop.stopped().await; tokio::time::sleep(after_signal).await } => {
+                Some((after_signal, stage.now()))
+            }
+            () = tokio::time::sleep(AFTER_INPUT) => Some((AFTER_INPUT, stage.now())),
+        };
+        self.finish(end.unwrap_or(FeedEnd::Stopped), late, started.elapsed(), clock).await
     }
 
     /// Whether a window would come too early: what the cluster allows is not known yet.
@@ -187,11 +266,11 @@ impl Keeper {
 
     /// Writes what is there, after the write under way.
     async fn last_window(&mut self, folds: &[Shared]) {
-        self.collect_writer(true).await;
+        self.collect_writer().await;
         if let Some(writer) = self.writer.take() {
             self.write(writer, folds, Settling::Final);
         }
-        self.collect_writer(true).await;
+        self.collect_writer().await;
     }
 
     /// Takes every fold's window and writes it in the background.
@@ -202,22 +281,26 @@ impl Keeper {
             keeping.lock().unwrap_or_else(PoisonError::into_inner).taking();
         }
         let mut ledger: Option<Ledger> = None;
-        for fold in folds {
-            let (part, counted) = lock(fold).take();
-            self.counters.join(counted);
-            match &mut ledger {
-                Some(ledger) => {
-                    for (_, tally) in ledger.join(part) {
-                        self.counters.move_to_skipped(Skip::LedgerFull, tally.events());
+        let vitals = self.vitals();
+        vitals.exchange(|| {
+            for fold in folds {
+                let (part, counted) = lock(fold).take();
+                self.counters.join(counted);
+                match &mut ledger {
+                    Some(ledger) => {
+                        for (_, tally) in ledger.join(part) {
+                            self.counters.move_to_skipped(Skip::LedgerFull, tally.events());
+                        }
                     }
+                    None => ledger = Some(part),
                 }
-                None => ledger = Some(part),
             }
-        }
+            self.counters.clone()
+        });
         let ledger = ledger.unwrap_or_else(|| Ledger::new(super::LEDGER_CAPACITY));
         self.writing = Some(tokio::task::spawn_blocking(move || {
-            let moved = writer.window(ledger, when);
-            if let Some(keeping) = keeping {
+            let moved = tasks::guarded(WRITER, || writer.window(ledger, when));
+            if let (Some(keeping), Ok(_)) = (keeping, &moved) {
                 let mut keeping = keeping.lock().unwrap_or_else(PoisonError::into_inner);
                 keeping.written(writer.results(), when == Settling::Final);
             }
@@ -225,36 +308,78 @@ impl Keeper {
         }));
     }
 
-    /// Takes the writer back when it is done, or waits for it.
-    async fn collect_writer(&mut self, wait: bool) {
-        let Some(writing) = self.writing.take_if(|writing| wait || writing.is_finished()) else { return };
-        match writing.await {
+    /// Waits for the writer and takes it back.
+    async fn collect_writer(&mut self) {
+        // It stays here while it is waited for: who stops waiting must not take it for gone.
+        let Some(writing) = self.writing.as_mut() else { return };
+        let done = writing.await;
+        self.writing = None;
+        match done {
             Ok((writer, moved)) => {
+                self.tell_vitals(&writer, moved.is_err());
                 self.writer = Some(writer);
-                for (skip, flows) in moved {
-                    self.counters.move_to_skipped(skip, flows);
+                match moved {
+                    Ok(moved) => {
+                        for (skip, flows) in moved {
+                            self.counters.move_to_skipped(skip, flows);
+                        }
+                    }
+                    Err(fault) => self.fault(format!("{fault}; the window that it held is lost")),
                 }
             }
-            Err(e) => tracing::error!(error = %e, "the writer did not survive; what it held is lost"),
+            Err(e) => self.fault(tasks::ended(WRITER, e)),
         }
     }
 
-    fn finish(self, end: FeedEnd, late: bool, elapsed: Duration) -> Summary {
-        let Self { writer, counters, filters, cluster, watch, .. } = self;
+    fn tell_vitals(&self, writer: &Writer, panicked: bool) {
+        let results = writer.results();
+        let failed = panicked
+            || results.directory_error.is_some()
+            || results.policies.values().any(|policy| policy.error.is_some());
+        self.common.vitals.wrote(results, writer.waiting(), failed);
+    }
+
+    fn fault(&mut self, what: String) {
+        tracing::error!("{what}; the run ends");
+        self.faults.push(what);
+    }
+
+    async fn finish(
+        self,
+        end: FeedEnd,
+        late: Option<(Duration, String)>,
+        elapsed: Duration,
+        clock: Timestamp,
+    ) -> Summary {
+        let Self {
+            root, writer, counters, filters, cluster, watch, common, noise, health_file, faults, ..
+        } = self;
         let coverage = watch.map(|shared| super::live::watch(&shared).coverage(Timestamp::now()));
         let mut results = writer.as_ref().map(|w| w.results().clone()).unwrap_or_default();
         results.cluster_notes = cluster.map(|cluster| cluster.policies.notes()).unwrap_or_default();
+        common.vitals.detach();
+        let of = circumstances(&common, &root, clock, true);
+        let (health_file, health_error) = match health_file {
+            Some(file) => file.finish(&counters.health, &noise, &of).await,
+            None => (None, None),
+        };
         let also_selected = writer.as_ref().map(Writer::also_selected).unwrap_or_default();
         Summary {
             namespaces_asked: filters.interest.namespaces.clone(),
             counters,
             waiting: writer.as_ref().map_or(0, Writer::waiting) as u64,
             writer_lost: writer.is_none(),
-            root: writer.as_ref().map(|w| w.root().to_owned()),
+            root: Some(root),
             results,
             also_selected,
             end,
-            late,
+            late: late.map(|(waited, stage)| {
+                format!("after {} cpg was still {stage}", humantime::format_duration(waited))
+            }),
+            faults,
+            noise,
+            health_file,
+            health_error,
             elapsed,
             namespaces_of_relay: None,
             coverage,
@@ -275,6 +400,17 @@ impl Cluster {
                  written too"
             );
         }
+    }
+}
+
+/// What the report of drops says of the run.
+fn circumstances(common: &Common, root: &Path, started: Timestamp, finished: bool) -> Circumstances {
+    Circumstances {
+        started,
+        counts_from: common.start,
+        written: Timestamp::now(),
+        finished,
+        output_dir: visible(&root.display().to_string(), 4_096).into_owned(),
     }
 }
 
@@ -306,7 +442,68 @@ impl Notices {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio_stream::Stream;
+
     use super::*;
+    use crate::pipeline::{Asking, FlowStream, Question};
+    use crate::source::Item;
+    use crate::source::relay::{ConnectError, Start, StreamEnd};
+    use crate::source::unknown::UnknownValues;
+
+    /// Says one flow, and panics.
+    struct Panics(Option<Item>);
+
+    impl Stream for Panics {
+        type Item = Result<Item, StreamEnd>;
+
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            Poll::Ready(Some(Ok(self.0.take().expect("hostile \u{1b}[2J"))))
+        }
+    }
+
+    impl FlowStream for Panics {
+        fn take_unknown(&mut self) -> UnknownValues {
+            UnknownValues::default()
+        }
+    }
+
+    struct Never;
+
+    impl Reopen for Never {
+        type Flows = Panics;
+
+        async fn reconnect(&mut self) -> Result<(), ConnectError> {
+            std::future::pending().await
+        }
+
+        fn open(&self, _: Start) -> Panics {
+            Panics(None)
+        }
+
+        fn ask(&self, _: Question) -> Asking {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_panics_ends_the_run_after_the_last_window() {
+        let line = br#"{"flow":{"verdict":"DROPPED","drop_reason_desc":"POLICY_DENIED","event_type":{"type":5},"traffic_direction":"EGRESS","IP":{"source":"10.0.0.1","destination":"10.0.0.2"},"source":{"identity":300,"namespace":"shop","labels":["k8s:app=web","k8s:io.kubernetes.pod.namespace=shop"]},"destination":{"identity":300,"namespace":"shop","labels":["k8s:app=api","k8s:io.kubernetes.pod.namespace=shop"]},"l4":{"TCP":{"source_port":40000,"destination_port":80,"flags":{"SYN":true}}}},"node_name":"n1"}"#;
+        let item = crate::source::json::read_line(line, &mut crate::source::decode::Decoder::new()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::store::Store::open(dir.path().join("p"), Duration::from_secs(1)).unwrap();
+        let keeper = Keeper::new(Arc::default(), Duration::from_secs(3600), Writer::new(store, 1000));
+        let summary = keeper.follow(Live::<Never>::over(Panics(Some(item))), Stop::default()).await;
+        assert!(dir.path().join("p/shop/web.yaml").is_file(), "{summary}");
+        assert_eq!(summary.exit(false), crate::pipeline::Exit::Incomplete);
+        let said = summary.to_string();
+        assert!(
+            said.contains("the task reader panicked: hostile \\u{1b}[2J") && !said.contains('\u{1b}'),
+            "{said}"
+        );
+    }
 
     #[tokio::test(start_paused = true)]
     async fn unhandled_drops_are_told_when_they_change_once_a_minute() {

@@ -109,11 +109,20 @@ impl<R: Reopen> Live<R> {
         self.reopen.is_some().then(|| Arc::clone(&self.watch))
     }
 
+    /// Reads these flows until they end.
+    #[cfg(test)]
+    pub(super) fn over(flows: R::Flows) -> Self {
+        let wall = Wall::Real;
+        let watch = Arc::new(Mutex::new(Watch::new(wall.now())));
+        Self { flows, reopen: None, watch, lasting: Lasting::default(), since: None, wall }
+    }
+
     /// Reads until the run is to stop, or a stream ends for good.
     pub(super) async fn run(mut self, fold: Shared, stop: Stop) -> FeedEnd {
         let mut backoff = Backoff::default();
         let mut stuck = 0;
         let mut since = self.since;
+        let vitals = lock(&fold).vitals();
         let mut reading = Reading {
             fold,
             seen: Seen::new(),
@@ -126,7 +135,9 @@ impl<R: Reopen> Live<R> {
             let opened = Instant::now();
             self.tell(|watch, now| watch.opened(now, since));
             reading.news = false;
+            vitals.connected();
             let read = self.read(&mut reading, &stop).await;
+            vitals.disconnected();
             lock(&reading.fold).counters_mut().unknown.merge(self.flows.take_unknown());
             let end = match read {
                 Read::Stopped => return stopped(reading.gone),

@@ -14,26 +14,32 @@ mod backoff;
 mod counters;
 mod feed;
 mod fold;
+mod health_file;
 mod keeper;
 mod keeping;
 mod live;
 mod screening;
 mod shutdown;
 mod summary;
+mod tasks;
+mod vitals;
 mod watched;
 mod writer;
 
 pub use backoff::Backoff;
-pub use counters::Counters;
+pub use counters::{Cap, Counters};
 pub use feed::{FeedEnd, Replay};
-pub use fold::Fold;
-pub use keeper::{Keeper, Notices};
+pub use fold::{Common, Fold};
+pub use health_file::HealthFile;
+pub use keeper::{AFTER_SIGNAL, Keeper, Notices};
 pub use keeping::Keeping;
 pub use live::{
     Again, Answer, Asking, FlowStream, GAPS, Lasting, Live, Question, Reopen, SharedWatch, Watch,
 };
 pub use shutdown::{Stop, on_signals};
-pub use summary::{Exit, Summary};
+pub use summary::{Exit, Summary, filter_name, lost_source_name, verdict_name};
+pub use tasks::{ended, named, panic_line};
+pub use vitals::{Snapshot, Vitals};
 pub use writer::{PolicyCounts, Results, Writer};
 
 /// Distinct observations that one window holds: about 100 MB when full.

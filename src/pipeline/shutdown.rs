@@ -1,11 +1,31 @@
 //! Being asked to stop: by a signal, by the end of a story, by a test.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Asks every part of a run to come to its end. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(CancellationToken);
+
+/// What the writer is at, in words: who asks too late is told what was late. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stage(Arc<Mutex<String>>);
+
+// === impl Stage ===
+
+impl Stage {
+    /// From here on it is at this.
+    pub(super) fn is(&self, what: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+    }
+
+    /// What it is at.
+    pub(super) fn now(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 // === impl Stop ===
 

@@ -1,5 +1,7 @@
 //! What a run did, what it could not do, and the exit code that follows.
 
+mod health;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
@@ -9,10 +11,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::writer::Change;
-use super::{Counters, FeedEnd, Results, watched};
+use super::{Cap, Counters, FeedEnd, Results, watched};
 use crate::classify::{Filter, Skip, why};
 use crate::coverage::Coverage;
 use crate::flow::{Identity, Namespaces, Verdict};
+use crate::health::{Noise, is_broken, is_refusal};
 use crate::names::Namespace;
 use crate::policy::Subject;
 use crate::source::LostSource;
@@ -32,8 +35,16 @@ pub struct Summary {
     pub also_selected: Vec<(Subject, Vec<Arc<Identity>>)>,
     /// Why it ended.
     pub end: FeedEnd,
-    /// The last window was not on disk in time.
-    pub late: bool,
+    /// The last window was not on disk in time: what was still under way.
+    pub late: Option<String>,
+    /// Tasks that did not survive.
+    pub faults: Vec<String>,
+    /// How many drops of which reason are known noise.
+    pub noise: Noise,
+    /// The report of drops, where it is on disk.
+    pub health_file: Option<PathBuf>,
+    /// Why the report of drops is not where the user wanted it.
+    pub health_error: Option<String>,
     /// The writer died; what it held is lost.
     pub writer_lost: bool,
     /// Observations that are in no file.
@@ -83,7 +94,7 @@ impl Summary {
     pub fn exit(&self, fail_on_infra_drops: bool) -> Exit {
         if !self.unfinished().is_empty() {
             Exit::Incomplete
-        } else if fail_on_infra_drops && self.counters.infrastructure_drops() > 0 {
+        } else if fail_on_infra_drops && !self.noise.exceeded(&self.counters.health).is_empty() {
             Exit::InfrastructureDrops
         } else {
             Exit::Done
@@ -135,11 +146,19 @@ impl Summary {
                 first.error.as_deref().unwrap_or_default()
             ));
         }
-        if self.late {
-            all.push("the last window was not on disk in time".into());
+        all.extend(self.faults.iter().cloned());
+        if let Some(late) = &self.late {
+            all.push(format!("the last window was not on disk in time: {late}"));
         }
-        if self.writer_lost && !self.late {
+        if self.writer_lost && self.late.is_none() {
             all.push("the writer failed: what it held is lost".into());
+        }
+        all.extend(self.health_error.iter().map(|why| format!("the report of drops: {why}")));
+        if let Some(flows) = self.counters.skipped.get(&Skip::SourceFull) {
+            all.push(format!(
+                "one source alone made too many different observations: {} of it not looked at (a scan? narrow the run with --namespace)",
+                count(*flows, "flow")
+            ));
         }
         if self.results.refused > 0 || self.counters.skipped.contains_key(&Skip::LedgerFull) {
             all.push(
@@ -161,10 +180,10 @@ impl Summary {
             "needs": c.needs,
             "skipped": map(c.skipped.iter().map(|(k, n)| (k.to_string(), *n)).collect()),
             "dropped": map(c.dropped.iter().map(|((class, r), n)| (format!("{class}:{r}"), *n)).collect()),
-            "not_dropped": map(c.not_dropped.iter().map(|(k, n)| (verdict(*k).into(), *n)).collect()),
-            "filtered": map(c.filtered.iter().map(|(k, n)| (filter(*k).into(), *n)).collect()),
+            "not_dropped": map(c.not_dropped.iter().map(|(k, n)| (verdict_name(*k).into(), *n)).collect()),
+            "filtered": map(c.filtered.iter().map(|(k, n)| (filter_name(*k).into(), *n)).collect()),
             "not_of_interest": c.not_of_interest,
-            "lost_events": map(c.lost.iter().map(|(k, n)| (lost_source(*k).into(), *n)).collect()),
+            "lost_events": map(c.lost.iter().map(|(k, n)| (lost_source_name(*k).into(), *n)).collect()),
             "repeated": c.repeated,
             "history": c.history,
             "undecodable": c.undecodable,
@@ -185,6 +204,11 @@ impl Summary {
             "denied_by": map(self.results.denied.iter().map(|(k, n)| (k.clone(), *n)).collect()),
             "conflicts": self.results.conflicts.len(),
             "unfinished": self.unfinished(),
+            "infrastructure": self.noise.exceeded(&self.counters.health).iter().map(|e| json!({
+                "reason": e.reason.to_string(), "drops": e.drops, "threshold": e.allowed,
+            })).collect::<Vec<_>>(),
+            "caps": map(c.caps.iter().map(|(cap, n)| (cap.as_str().into(), *n)).collect()),
+            "health_file": self.health_file.as_ref().map(|p| p.display().to_string()),
             "elapsed_seconds": self.elapsed.as_secs_f64(),
             "output": self.root.as_ref().map(|r| r.display().to_string()),
         })
@@ -209,8 +233,11 @@ impl Summary {
             }
         }
         if !c.dropped.is_empty() {
-            writeln!(f, "  dropped for other reasons")?;
-            for ((class, reason), n) in &c.dropped {
+            let reported = |class| is_broken(class) || is_refusal(class);
+            if c.dropped.keys().any(|(class, _)| !reported(*class)) {
+                writeln!(f, "  dropped for other reasons")?;
+            }
+            for ((class, reason), n) in c.dropped.iter().filter(|((class, _), _)| !reported(*class)) {
                 let (class, text) = (class.as_str(), why(*class, *reason));
                 writeln!(f, "    {class:<14} {reason:<32} {:>9}  {text}", grouped(*n))?;
             }
@@ -234,7 +261,7 @@ impl Summary {
                 f,
                 "  lost by Hubble: {} ({}): flows among them were never seen",
                 count(*n, "event"),
-                lost_source(*source)
+                lost_source_name(*source)
             )?;
         }
         if c.unknown.total() > 0 {
@@ -366,16 +393,16 @@ impl fmt::Display for Summary {
         }
         self.namespaces(f)?;
         self.policies(f)?;
-        let infra = c.infrastructure_drops();
-        if infra > 0 {
-            writeln!(
-                f,
-                "  {} by broken or full infrastructure, see above: no policy helps",
-                count(infra, "drop")
-            )?;
+        self.health(f, "broken in the cluster: no policy helps", is_broken)?;
+        self.health(f, "refused by configuration: no allow rule helps", is_refusal)?;
+        for cap in c.caps.keys().filter(|cap| matches!(cap, Cap::HealthPlaces | Cap::Namespaces)) {
+            writeln!(f, "  the table of {} was full: it is not complete", cap.as_str())?;
         }
         for why in self.unfinished() {
             writeln!(f, "  NOT DONE: {}", visible(&why, 1_000))?;
+        }
+        if let Some(path) = self.health_file.as_ref().filter(|_| !c.health.is_empty()) {
+            writeln!(f, "  report of drops: {}", visible(&path.display().to_string(), 1000))?;
         }
         match &self.root {
             Some(root) => writeln!(f, "  output: {}", visible(&root.display().to_string(), 1000)),
@@ -401,7 +428,8 @@ fn some<T>(
     if more > 0 { writeln!(f, "  … and {more} more like this") } else { Ok(()) }
 }
 
-fn verdict(verdict: Verdict) -> &'static str {
+/// The word for a verdict.
+pub fn verdict_name(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Unknown => "unknown",
         Verdict::Forwarded => "forwarded",
@@ -414,7 +442,8 @@ fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
-fn filter(filter: Filter) -> &'static str {
+/// The word for a filter.
+pub fn filter_name(filter: Filter) -> &'static str {
     match filter {
         Filter::Namespace => "namespace",
         Filter::Protocol => "protocol",
@@ -422,7 +451,8 @@ fn filter(filter: Filter) -> &'static str {
     }
 }
 
-fn lost_source(source: LostSource) -> &'static str {
+/// The word for a place where events are lost.
+pub fn lost_source_name(source: LostSource) -> &'static str {
     match source {
         LostSource::Unknown => "unknown place",
         LostSource::PerfEventRingBuffer => "PERF_EVENT_RING_BUFFER",
@@ -434,7 +464,6 @@ fn lost_source(source: LostSource) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::Class;
 
     fn summary(end: FeedEnd) -> Summary {
         Summary {
@@ -442,7 +471,11 @@ mod tests {
             results: Results::default(),
             also_selected: Vec::new(),
             end,
-            late: false,
+            late: None,
+            faults: Vec::new(),
+            noise: Noise::default(),
+            health_file: None,
+            health_error: None,
             writer_lost: false,
             waiting: 0,
             elapsed: Duration::from_secs(1),
@@ -458,10 +491,18 @@ mod tests {
     fn two_outranks_one_outranks_zero() {
         let mut s = summary(FeedEnd::Stopped);
         assert_eq!(s.exit(true), Exit::Done);
-        s.counters.dropped.insert((Class::Infrastructure, crate::flow::DropReason(155)), 1);
+        let drop = crate::source::json::read_line(
+            br#"{"flow":{"verdict":"DROPPED","drop_reason_desc":155},"node_name":"n1"}"#,
+            &mut crate::source::decode::Decoder::new(),
+        );
+        let Ok(crate::source::Item::Flow(drop)) = drop else { panic!("{drop:?}") };
+        Arc::make_mut(&mut s.counters.health).fold(crate::classify::Class::Infrastructure, &drop, true);
         assert_eq!(s.exit(false), Exit::Done);
         assert_eq!(s.exit(true), Exit::InfrastructureDrops);
-        s.late = true;
+        s.noise.set(drop.drop_reason, 1);
+        assert_eq!(s.exit(true), Exit::Done);
+        s.noise.set(drop.drop_reason, 0);
+        s.late = Some("writing".into());
         assert_eq!(s.exit(true), Exit::Incomplete);
         assert_eq!(s.exit(true).code(), 2);
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::screening::Screening;
+use super::shutdown::Stage;
 use crate::aggregate::{Ledger, Observed, ObservedPeer, Settling, Windows};
 use crate::build::{also_selected, build};
 use crate::classify::Skip;
@@ -30,6 +31,7 @@ pub struct Writer {
     results: Results,
     seen: BTreeSet<Arc<Identity>>,
     screening: Screening,
+    stage: Stage,
 }
 
 /// What came of everything that was to be written.
@@ -61,6 +63,8 @@ pub struct Results {
     pub refused: u64,
     /// Observations that only drop events told and that stand.
     pub by_drop_only: u64,
+    /// Attempts to write a file or the directory that failed.
+    pub write_errors: u64,
     /// Why the directory as a whole could not be written the last time; `None` when it could.
     pub directory_error: Option<String>,
 }
@@ -115,6 +119,7 @@ impl Writer {
             results: Results::default(),
             seen: BTreeSet::new(),
             screening: Screening::default(),
+            stage: Stage::default(),
         }
     }
 
@@ -126,6 +131,7 @@ impl Writer {
     /// Closes a window: everything that stands goes to the files. Gives the flows that turned out to
     /// ask for nothing, for the counters.
     pub fn window(&mut self, ledger: Ledger, when: Settling) -> Moved {
+        self.stage.is("settling and building the rules of the last window");
         let mut moved = Moved::new();
         let settled = self.windows.close(ledger, when);
         for (_, tally) in &settled.contradicted {
@@ -152,6 +158,7 @@ impl Writer {
         if additions.is_empty() {
             return moved;
         }
+        self.stage.is(writing(&additions, self.store.root()));
         let all = match self.store.apply(&additions) {
             Ok(all) => all,
             Err(e) => {
@@ -160,6 +167,7 @@ impl Writer {
                     tracing::warn!("{e}; what was learned is kept and tried again");
                 }
                 self.results.directory_error = Some(e.to_string());
+                self.results.write_errors += 1;
                 self.keep(behind.into_values(), &mut moved);
                 return moved;
             }
@@ -172,6 +180,7 @@ impl Writer {
         let mut failed: Vec<String> = Vec::new();
         for applied in all {
             if let Outcome::Failed(error) = &applied.outcome {
+                self.results.write_errors += 1;
                 self.keep(behind.remove(&applied.subject), &mut moved);
                 let known = self.results.policies.get(&applied.subject);
                 if known.is_none_or(|known| known.error.is_none()) {
@@ -236,6 +245,11 @@ impl Writer {
         let observations = rules.into_iter().flat_map(BTreeMap::into_values).flatten().collect();
         let refused = self.windows.rejoin(observations);
         self.refuse(&refused, moved);
+    }
+
+    /// What it is at.
+    pub(super) fn stage(&self) -> Stage {
+        self.stage.clone()
     }
 
     /// The output directory, absolute.
@@ -358,6 +372,18 @@ impl Results {
         policy.error = error;
         policy.note = note.or_else(|| policy.note.take());
     }
+}
+
+/// What is being written, in words.
+fn writing(additions: &[Addition], root: &Path) -> String {
+    const SHOWN: usize = 5;
+    let subjects: Vec<String> = additions.iter().take(SHOWN).map(|a| a.subject.to_string()).collect();
+    let more = match additions.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let root = visible(&root.display().to_string(), 500).into_owned();
+    format!("writing the policies of {}{more} to {root}", subjects.join(", "))
 }
 
 /// The first rule of a direction puts every pod that the selector matches into default deny.

@@ -2,6 +2,7 @@
 //! all. What stands in a file counts, never what it is called.
 
 mod atomic;
+mod cache;
 mod cluster;
 mod error;
 mod index;
@@ -11,6 +12,7 @@ mod naming;
 #[cfg(test)]
 mod tests;
 
+pub use cache::{evidence_directory, write_private};
 pub use cluster::{ClusterIdentity, StampError};
 pub use error::StoreError;
 

@@ -7,7 +7,7 @@ use crate::support::{Line, Ran, capture, denied, finished, pod, skipped, write};
 
 /// Runs a script in a mount namespace of its own, with `$CPG` and the capture in `c.jsonl`; `None` where
 /// that is not allowed.
-fn in_namespace(lines: &[Line], script: &str) -> Option<Ran> {
+pub(crate) fn in_namespace(lines: &[Line], script: &str) -> Option<Ran> {
     let probe = Command::new("unshare").args(["--mount", "true"]).output();
     if !probe.is_ok_and(|o| o.status.success()) {
         skipped("full and read-only file systems need root (unshare --mount)");
@@ -20,12 +20,13 @@ fn in_namespace(lines: &[Line], script: &str) -> Option<Ran> {
         .args(["--mount", "sh", "-e", "-c", script])
         .current_dir(dir.path())
         .env("CPG", env!("CARGO_BIN_EXE_cpg"))
+        .env("XDG_CACHE_HOME", dir.path().join(".cache"))
         .output()
         .unwrap();
     Some(finished(output))
 }
 
-fn many() -> Vec<Line> {
+pub(crate) fn many() -> Vec<Line> {
     (0..200).map(|i| denied().from(pod("shop", "w", &[&format!("k8s:app=w{i}")]))).collect()
 }
 

@@ -19,6 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("build", &["aggregate", "classify", "flow", "policy"]),
     ("merge", &["flow", "names", "policy", "text"]),
     ("store", &["flow", "merge", "names", "policy", "text"]),
+    ("health", &["build", "classify", "flow", "names", "text"]),
     ("kube", &["flow", "names", "policy", "screen", "source", "text"]),
     ("coverage", &["names"]),
     ("state", &["coverage", "names", "text"]),
@@ -31,6 +32,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "classify",
             "coverage",
             "flow",
+            "health",
             "kube",
             "names",
             "policy",
@@ -41,11 +43,12 @@ const EDGES: &[(&str, &[&str])] = &[
             "text",
         ],
     ),
+    ("metrics", &["pipeline"]),
     (
         "cli",
         &[
-            "classify", "coverage", "demo", "engine", "flow", "kube", "names", "pipeline", "policy",
-            "source", "state", "store", "text",
+            "classify", "coverage", "demo", "engine", "flow", "health", "kube", "metrics", "names",
+            "pipeline", "policy", "source", "state", "store", "text",
         ],
     ),
 ];
@@ -63,6 +66,7 @@ const PURE: &[&str] = &[
     "screen",
     "merge",
     "coverage",
+    "health",
 ];
 
 /// What a pure module must not name.
@@ -209,7 +213,7 @@ fn things_that_only_one_place_may_name() {
     only("serde_yaml", &["policy/yaml/", "cli/config"]);
     only("yaml_edit", &["merge/"]);
     only("clap", &["cli/args"]);
-    only("tokio::spawn", &["pipeline/", "kube/", "demo/"]);
+    only("tokio::spawn", &["pipeline/", "kube/", "demo/", "metrics/"]);
     only("unbounded_channel", &[]);
 }
 

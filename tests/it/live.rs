@@ -105,7 +105,7 @@ pub(crate) fn marker() -> Line {
 }
 
 /// What the log says of the marker.
-const MARKER: &str = "unknown_protocol";
+pub(crate) const MARKER: &str = "unknown_protocol";
 
 /// Waits until something is so; fails after half a minute.
 #[track_caller]
@@ -257,8 +257,7 @@ fn when_nothing_matches_the_relay_is_asked_for_its_namespaces() {
 
 #[test]
 fn infrastructure_drops_decide_the_exit_code_after_a_signal_too() {
-    let infra =
-        denied().set("/drop_reason", 155.into()).set("/drop_reason_desc", "CT_MAP_INSERTION_FAILED".into());
+    let infra = crate::health::now(crate::health::broken());
     let server = serving(DemoRelay::new([sends(&[denied(), infra]).then(Step::Hang)]));
     for (args, code) in [(&["--fail-on-infra-drops"][..], 1), (&[], 0)] {
         let dir = tempfile::tempdir().unwrap();

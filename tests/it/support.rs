@@ -20,7 +20,7 @@ pub(crate) struct Ran {
 /// A command of the program, with nothing of this process's environment that could change it.
 pub(crate) fn cpg(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cpg"));
-    command.current_dir(dir).stdin(Stdio::null());
+    command.current_dir(dir).stdin(Stdio::null()).env("XDG_CACHE_HOME", dir.join(".cache"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("CPG_") || name.starts_with("HUBBLE_") || name == "RUST_LOG" {

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::runtime::Runtime;
+use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::live::{ONE, Running, Serving, policies, rules_or_none, sends, serving, until};
@@ -93,6 +94,8 @@ impl Pair {
 pub(crate) struct Front {
     pub(crate) address: String,
     first: Arc<Mutex<Vec<u8>>>,
+    acceptor: Arc<Mutex<Option<TlsAcceptor>>>,
+    open: Arc<Mutex<Vec<AbortHandle>>>,
     _runtime: Runtime,
 }
 
@@ -103,11 +106,13 @@ impl Front {
         let address = listener.local_addr().unwrap().to_string();
         let first = Arc::new(Mutex::new(Vec::new()));
         let (noted, behind): (_, SocketAddr) = (Arc::clone(&first), behind.address.parse().unwrap());
-        let acceptor = tls.map(|config| TlsAcceptor::from(Arc::new(config)));
+        let acceptor = Arc::new(Mutex::new(tls.map(|config| TlsAcceptor::from(Arc::new(config)))));
+        let open = Arc::new(Mutex::new(Vec::new()));
+        let (tls, connections) = (Arc::clone(&acceptor), Arc::clone(&open));
         runtime.spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
-                let (noted, acceptor) = (Arc::clone(&noted), acceptor.clone());
-                tokio::spawn(async move {
+                let (noted, acceptor) = (Arc::clone(&noted), tls.lock().unwrap().clone());
+                let connection = tokio::spawn(async move {
                     let mut byte = [0];
                     if client.peek(&mut byte).await? == 1 {
                         noted.lock().unwrap().push(byte[0]);
@@ -121,9 +126,20 @@ impl Front {
                         None => tokio::io::copy_bidirectional(&mut client, &mut relay).await,
                     }
                 });
+                connections.lock().unwrap().push(connection.abort_handle());
             }
         });
-        Self { address, first, _runtime: runtime }
+        Self { address, first, acceptor, open, _runtime: runtime }
+    }
+
+    /// Further connections get this certificate.
+    pub(crate) fn serve_with(&self, config: ServerConfig) {
+        *self.acceptor.lock().unwrap() = Some(TlsAcceptor::from(Arc::new(config)));
+    }
+
+    /// Breaks the open connections.
+    pub(crate) fn cut(&self) {
+        self.open.lock().unwrap().drain(..).for_each(|connection| connection.abort());
     }
 
     pub(crate) fn first_bytes(&self) -> Vec<u8> {

@@ -16,6 +16,7 @@ import (
 	"cpg.test/common/validate"
 	"cpg.test/testbed/internal/apiproxy"
 	"cpg.test/testbed/internal/engine"
+	"cpg.test/testbed/internal/metricslint"
 	"cpg.test/testbed/internal/node"
 	"cpg.test/testbed/internal/peer"
 	"cpg.test/testbed/internal/relay"
@@ -25,14 +26,15 @@ import (
 // commands maps a subcommand to its function, which gets the rest of the command line and returns
 // the exit code.
 var commands = map[string]func(args []string) int{
-	"up":       up.Main,
-	"node":     node.Main,
-	"peer":     peer.Main,
-	"relay":    relay.Main,
-	"apiproxy": apiproxy.Main,
-	"validate": validate.Main,
-	"json":     readback.Main,
-	"decide":   decide.Main(&engine.Engine{}),
+	"up":           up.Main,
+	"node":         node.Main,
+	"peer":         peer.Main,
+	"relay":        relay.Main,
+	"apiproxy":     apiproxy.Main,
+	"validate":     validate.Main,
+	"json":         readback.Main,
+	"decide":       decide.Main(&engine.Engine{}),
+	"metrics-lint": metricslint.Main,
 }
 
 func main() {

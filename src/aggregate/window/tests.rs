@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::aggregate::{ObservedPeer, observe};
+use crate::aggregate::{ObservedPeer, Room, observe};
 use crate::flow::{Direction, DropReason, Endpoint, EventKind, Flow, L4, TcpFlags, Verdict};
 use crate::names::NodeName;
 
@@ -42,7 +42,7 @@ fn fold(ledger: &mut Ledger, flow: &Flow) -> bool {
     if proof == Proof::Verdict {
         ledger.note_verdict(flow.connection().unwrap());
     }
-    ledger.fold(observe(flow, flow.direction.unwrap()).unwrap(), flow, proof)
+    ledger.fold(observe(flow, flow.direction.unwrap()).unwrap(), flow, proof) == Room::Found
 }
 
 fn ledger(flows: &[Flow]) -> Ledger {
@@ -120,6 +120,46 @@ fn a_full_ledger_says_so() {
     assert!(fold(&mut ledger, &flow(1, 2, 80, 40000, Word, Egress)));
     assert!(fold(&mut ledger, &flow(1, 2, 80, 40001, Word, Egress)));
     assert!(!fold(&mut ledger, &flow(1, 2, 81, 40000, Word, Egress)));
+}
+
+#[test]
+fn one_source_cannot_use_up_the_ledger() {
+    let mut ledger = Ledger::new(100);
+    // A pod that tries every port of every other pod, and pods that are scanned from there.
+    let scan = |i: u16| {
+        flow(1, 2 + (i % 5) as u8, 1000 + i, 40000, Word, if i.is_multiple_of(2) { Egress } else { Ingress })
+    };
+    let taken = (0..1000).filter(|i| fold(&mut ledger, &scan(*i))).count();
+    assert_eq!((taken, ledger.len()), (25, 25));
+    // What it has is still counted, and the others are still learned.
+    assert!(fold(&mut ledger, &scan(0)));
+    for other in 10..40 {
+        assert!(fold(&mut ledger, &flow(other, 2, 80, 40000, Word, Egress)), "{other}");
+    }
+    // Joined with another one that the same source filled, it has no more than its share.
+    let mut second = Ledger::new(100);
+    assert_eq!((500..600).filter(|i| fold(&mut second, &scan(*i))).count(), 25);
+    assert_eq!((ledger.join(second).len(), ledger.len()), (25, 55));
+    // What waits for a window counts as well.
+    let mut windows = Windows::new(100);
+    let mut told = Ledger::new(100);
+    let dropped = |i: u16| flow(1, 2, 5000 + i, 40000, Drop, Egress);
+    assert_eq!((0..30).filter(|i| fold(&mut told, &dropped(*i))).count(), 25);
+    windows.close(told, Settling::Interim);
+    let settled = windows.close(ledger, Settling::Final);
+    assert_eq!(settled.refused.len(), 25);
+}
+
+#[test]
+fn everything_outside_is_one_source() {
+    let mut ledger = Ledger::new(100);
+    let from = |i: u16| {
+        let mut flow = flow(1, 2, 80, 40000, Word, Ingress);
+        flow.source = Some(Arc::new(Endpoint::new(2, "", "", "", ["reserved:world"])));
+        flow.ip = Some((std::net::Ipv4Addr::from(0xc000_0200 + u32::from(i)).into(), [10, 0, 0, 2].into()));
+        flow
+    };
+    assert_eq!((0..1000).filter(|i| fold(&mut ledger, &from(*i))).count(), 25);
 }
 
 fn flows() -> impl Strategy<Value = Vec<Flow>> {

@@ -41,6 +41,7 @@ pub(super) fn flow(node: &str, uuid: &str, second: i64) -> Flow {
         source: None,
         destination: None,
         denied_by: Vec::new(),
+        count: 1,
     }
 }
 
