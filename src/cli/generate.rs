@@ -5,16 +5,18 @@ use std::process::ExitCode;
 use super::args::{GenerateArgs, Places};
 use super::logging::Log;
 use super::{output, preflight, settings};
+use crate::evidence::{Source, SourceKind};
 use crate::pipeline::{Live, Summary};
+use crate::text::visible;
 
 pub(super) async fn run(args: GenerateArgs, places: &Places, log: Log) -> ExitCode {
     let settings = match settings::Generate::new(args, places) {
         Ok(settings) => settings,
         Err(mistakes) => return output::mistakes(&mistakes),
     };
-    let fail = settings.run.fail_on_infra_drops;
+    let ending = settings.run.ending();
     match follow(settings).await {
-        Ok(summary) => output::summary(&summary, fail, log),
+        Ok(summary) => output::summary(&summary, &ending, log),
         Err(e) => output::failed(&e),
     }
 }
@@ -33,8 +35,17 @@ async fn follow(settings: settings::Generate) -> anyhow::Result<Summary> {
         relay = connector.connect() => relay?,
     };
     tracing::info!(server = %connector.name(), "connected; following dropped flows");
-    store.stamp(&preflight::identity(reach.cluster.as_ref(), &relay).await, accept_cluster)?;
-    let keeper = run.keeper(store);
+    let asking = async { if preflight { preflight::version(&relay).await } else { None } };
+    let (identity, cilium) = tokio::join!(preflight::identity(reach.cluster.as_ref(), &relay), asking);
+    store.stamp(&identity, accept_cluster)?;
+    let source = Source {
+        kind: SourceKind::Relay,
+        name: visible(&connector.name(), 300).into(),
+        cluster: identity.name.as_deref().map(|name| visible(name, 100).into()),
+        cpg: env!("CARGO_PKG_VERSION").into(),
+        cilium: cilium.map(|version| visible(&version, 100).into()),
+    };
+    let keeper = run.keeper(store, source);
     let interest = run.filters.interest.clone();
     let live = if reach.lasting {
         Live::lasting(connector, relay.clone(), interest)

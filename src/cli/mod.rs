@@ -5,6 +5,9 @@ mod config;
 mod config_command;
 mod demo;
 mod dev;
+mod diff;
+mod evidence_command;
+mod explain;
 mod generate;
 mod logging;
 mod output;
@@ -52,6 +55,8 @@ pub fn main() -> ExitCode {
             Command::Replay(args) => replay::run(args, log).await,
             Command::Demo(args) => demo::run(args, log).await,
             Command::Validate(args) => validate::run(&args),
+            Command::Explain(args) => explain::run(args),
+            Command::Evidence(args) => evidence_command::run(args),
             Command::Config(args) => config_command::run(args),
             Command::Dev(args) => dev::run(args).await,
         }

@@ -1,18 +1,21 @@
 //! What is meant: checked values, with all mistakes of a command line told at once.
 
-use std::path::PathBuf;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{Args, GenerateArgs, Places, ReplayArgs, RunArgs};
+use super::args::{Args, GenerateArgs, KeepArgs, Places, ReplayArgs, RunArgs};
 use super::logging::Log;
 use super::reach::{Reach, reach};
+use crate::aggregate::SAMPLES;
 use crate::classify::{Filters, ProtocolFilter, parse_reason};
+use crate::evidence::{Caps, Source};
 use crate::flow::{Interest, Namespaces};
 use crate::names::Namespace;
-use crate::pipeline::{Keeper, LEDGER_CAPACITY, Stop, Writer, on_signals};
+use crate::pipeline::{Keeper, LEDGER_CAPACITY, Recorder, Stop, Writer, on_signals};
 use crate::source::replay::Input;
-use crate::store::Store;
+use crate::store::{EvidenceFiles, Store, evidence_dir};
 use crate::text::visible;
 
 /// How long another cpg on the same directory is waited for.
@@ -43,10 +46,28 @@ pub(super) struct Replay {
 pub(super) struct Run {
     pub(super) filters: Arc<Filters>,
     pub(super) flush_interval: Duration,
-    pub(super) output_dir: PathBuf,
+    pub(super) output: Output,
     pub(super) fail_on_infra_drops: bool,
     /// What the user should know about what was typed.
     pub(super) warnings: Vec<String>,
+}
+
+/// Where the policies go.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// To files below a directory; why they exist goes to another one, or nowhere.
+    Directory { root: PathBuf, evidence: Option<(EvidenceFiles, Caps)> },
+    /// Nowhere: what would change below the directory is told.
+    DryRun { root: PathBuf, diff: bool, exit_code: bool },
+}
+
+/// What is to be said at the end of a run, and what its exit code is to tell.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ending {
+    pub(super) fail_on_infra_drops: bool,
+    pub(super) fail_on_change: bool,
+    /// The directory as it was named, when changes are to be shown.
+    pub(super) diff: Option<PathBuf>,
 }
 
 /// The log that was asked for.
@@ -118,6 +139,7 @@ impl Run {
             ignore_drop_reason,
             fail_on_infra_drops,
             json: _,
+            keep: kept,
         } = args;
         let before = mistakes.len();
         let mut warnings = Vec::new();
@@ -159,11 +181,12 @@ impl Run {
         if output_dir.as_os_str().is_empty() {
             mistakes.push("--output-dir is empty: name a directory".into());
         }
+        let output = output(output_dir, kept, &mut warnings, mistakes);
         let flush_interval = keep(duration("--flush-interval", &flush_interval), mistakes)?;
         (mistakes.len() == before).then(|| Self {
             filters: Arc::new(filters),
             flush_interval,
-            output_dir,
+            output,
             fail_on_infra_drops,
             warnings,
         })
@@ -174,13 +197,94 @@ impl Run {
         for warning in &self.warnings {
             tracing::warn!("{warning}");
         }
-        Ok(Store::open(self.output_dir.clone(), LOCK_PATIENCE)?)
+        Ok(match &self.output {
+            Output::Directory { root, .. } => Store::open(root.clone(), LOCK_PATIENCE)?,
+            Output::DryRun { root, .. } => Store::dry_run(root.clone())?,
+        })
     }
 
-    /// The run's keeper.
-    pub(super) fn keeper(&self, store: Store) -> Keeper {
-        Keeper::new(Arc::clone(&self.filters), self.flush_interval, Writer::new(store, LEDGER_CAPACITY))
+    /// The run's keeper, with where its flows come from.
+    pub(super) fn keeper(&self, store: Store, source: Source) -> Keeper {
+        let recorder = match &self.output {
+            Output::Directory { evidence: Some((files, caps)), .. } => {
+                Some(Recorder::new(files.clone(), *caps, source, random(), LEDGER_CAPACITY))
+            }
+            Output::Directory { evidence: None, .. } | Output::DryRun { .. } => None,
+        };
+        let writer = Writer::new(store, LEDGER_CAPACITY).recording(recorder);
+        Keeper::new(Arc::clone(&self.filters), self.flush_interval, writer)
     }
+
+    /// What is to be said at the end.
+    pub(super) fn ending(&self) -> Ending {
+        let fail_on_infra_drops = self.fail_on_infra_drops;
+        match &self.output {
+            Output::Directory { .. } => Ending { fail_on_infra_drops, ..Ending::default() },
+            Output::DryRun { root, diff, exit_code } => {
+                Ending { fail_on_infra_drops, fail_on_change: *exit_code, diff: diff.then(|| root.clone()) }
+            }
+        }
+    }
+}
+
+fn output(root: PathBuf, args: KeepArgs, warnings: &mut Vec<String>, mistakes: &mut Mistakes) -> Output {
+    let KeepArgs {
+        dry_run,
+        no_diff,
+        exit_code,
+        evidence_dir: named,
+        no_evidence,
+        evidence_sessions,
+        evidence_samples,
+    } = args;
+    let caps = caps(evidence_sessions, evidence_samples, mistakes);
+    if dry_run {
+        return Output::DryRun { root, diff: !no_diff, exit_code };
+    }
+    for (flag, given) in [("--no-diff", no_diff), ("--exit-code", exit_code)] {
+        if given {
+            mistakes.push(format!("{flag} says something about --dry-run: give that too, or leave it out"));
+        }
+    }
+    if no_evidence {
+        return Output::Directory { root, evidence: None };
+    }
+    if let Some(named) = &named
+        && is_below(named, &root)
+    {
+        mistakes.push(format!(
+            "--evidence-dir {:?} is inside of the output directory, where tools take its files for manifests: name one outside",
+            visible(&named.display().to_string(), 300)
+        ));
+    }
+    let directory = named.or_else(|| evidence_dir(&root));
+    if directory.is_none() {
+        warnings.push("why each rule exists is not kept: neither XDG_CACHE_HOME nor HOME says where; name a place with --evidence-dir".into());
+    }
+    Output::Directory { root, evidence: directory.map(|directory| (EvidenceFiles::new(directory), caps)) }
+}
+
+/// How much evidence is kept of each rule.
+pub(super) fn caps(sessions: usize, samples: usize, mistakes: &mut Mistakes) -> Caps {
+    if !(1..=1000).contains(&sessions) {
+        mistakes.push("--evidence-sessions: from 1 to 1000".into());
+    }
+    if samples > SAMPLES {
+        mistakes.push(format!("--evidence-samples: from 0 to {SAMPLES}"));
+    }
+    Caps { sessions, samples }
+}
+
+fn is_below(path: &Path, root: &Path) -> bool {
+    match (std::path::absolute(path), std::path::absolute(root)) {
+        (Ok(path), Ok(root)) => path.starts_with(root),
+        _ => false,
+    }
+}
+
+/// Another number in every run.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// What asks a run to stop: signals. A second one ends the process at once.

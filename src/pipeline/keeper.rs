@@ -12,6 +12,7 @@ use super::writer::Moved;
 use super::{Counters, FeedEnd, Fold, Live, Reopen, Replay, Stop, Summary, Writer};
 use crate::aggregate::{Ledger, Settling};
 use crate::classify::{Filters, Skip};
+use crate::source::replay::Report;
 use crate::text;
 
 /// How long the last window may take to reach the disk after a signal: whoever sent it will not wait
@@ -109,9 +110,22 @@ impl Keeper {
                 }
             }
         };
+        if let FeedEnd::Captures(report) = &end {
+            self.captured(report).await;
+        }
         let patience = if matches!(end, FeedEnd::Stopped) { AFTER_SIGNAL } else { AFTER_INPUT };
         let late = tokio::time::timeout(patience, self.last_window(&folds)).await.is_err();
         self.finish(end, late, started.elapsed())
+    }
+
+    /// What came from captures is known by their content now.
+    async fn captured(&mut self, report: &Report) {
+        let wait = tokio::time::timeout(AFTER_INPUT, self.collect_writer(true));
+        if wait.await.is_ok()
+            && let Some(writer) = &mut self.writer
+        {
+            writer.captured(report);
+        }
     }
 
     /// Writes what is there, after the write under way.
@@ -168,6 +182,7 @@ impl Keeper {
             waiting: writer.as_ref().map_or(0, Writer::waiting) as u64,
             writer_lost: writer.is_none(),
             root: writer.as_ref().map(|w| w.root().to_owned()),
+            changes: writer.as_ref().and_then(Writer::changes),
             results: writer.map(|w| w.results().clone()).unwrap_or_default(),
             also_selected,
             end,

@@ -18,25 +18,63 @@ const EDGES: &[(&str, &[&str])] = &[
     ("screen", &["aggregate", "engine", "flow", "names", "policy", "text"]),
     ("build", &["aggregate", "classify", "flow", "policy"]),
     ("merge", &["flow", "names", "policy", "text"]),
+    ("evidence", &["aggregate", "flow", "names", "policy", "text"]),
     ("store", &["flow", "merge", "names", "policy", "text"]),
     ("kube", &["names", "source", "text"]),
     ("demo", &["source"]),
     (
         "pipeline",
-        &["aggregate", "build", "classify", "flow", "names", "policy", "screen", "source", "store", "text"],
+        &[
+            "aggregate",
+            "build",
+            "classify",
+            "evidence",
+            "flow",
+            "merge",
+            "names",
+            "policy",
+            "screen",
+            "source",
+            "store",
+            "text",
+        ],
     ),
     (
         "cli",
         &[
-            "classify", "demo", "engine", "flow", "kube", "names", "pipeline", "policy", "source", "store",
+            "aggregate",
+            "classify",
+            "demo",
+            "engine",
+            "evidence",
+            "flow",
+            "kube",
+            "merge",
+            "names",
+            "pipeline",
+            "policy",
+            "screen",
+            "source",
+            "store",
             "text",
         ],
     ),
 ];
 
 /// Modules that are functions of their arguments: no runtime, no files, no clock, no log.
-const PURE: &[&str] =
-    &["text", "names", "flow", "policy", "engine", "classify", "aggregate", "build", "screen", "merge"];
+const PURE: &[&str] = &[
+    "text",
+    "names",
+    "flow",
+    "policy",
+    "engine",
+    "classify",
+    "aggregate",
+    "build",
+    "screen",
+    "merge",
+    "evidence",
+];
 
 /// What a pure module must not name.
 const IMPURE: &[&str] = &[
