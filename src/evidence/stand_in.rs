@@ -1,6 +1,5 @@
 //! A rule turned back into an observation, to ask the engine whether something else allows it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::aggregate::{Observation, ObservedPeer};
@@ -17,7 +16,7 @@ pub fn stand_in(subject: &Subject, rule: &Rule) -> Observation {
             ObservedPeer::Pod(pod(namespace, selector))
         }
         Peer::Entity(entity) => ObservedPeer::Entity(*entity),
-        Peer::Cidr(net) => ObservedPeer::World(IpAddr::from(net.addr())),
+        Peer::Cidr(net) => ObservedPeer::World(net.addr()),
     };
     Observation { subject: pod(own, &subject.selector), direction: rule.direction, peer, allow: rule.allow }
 }

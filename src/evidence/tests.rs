@@ -26,7 +26,7 @@ fn rule(n: u16) -> Rule {
             Allow::Icmp(IcmpFamily::V4, IcmpType::new(8).unwrap()),
         ),
     };
-    Rule { direction: if n % 2 == 0 { Direction::Egress } else { Direction::Ingress }, peer, allow }
+    Rule { direction: if n.is_multiple_of(2) { Direction::Egress } else { Direction::Ingress }, peer, allow }
 }
 
 fn at(seconds: i64) -> jiff::Timestamp {

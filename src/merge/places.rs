@@ -90,20 +90,33 @@ impl Places<'_> {
             return None;
         }
         let (items_key, entries_key) = if icmp { ("icmps", "fields") } else { ("toPorts", "ports") };
-        let mut found = Vec::new();
+        let people = value.as_object()?.iter().filter(|(key, _)| *key != items_key);
+        let people: Map<String, Value> = people.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let whole = |key: &str, part: &Value| {
+            let mut whole = people.clone();
+            whole.insert(key.to_owned(), part.clone());
+            Value::Object(whole)
+        };
         for (i, item) in element.items(icmp).iter().enumerate() {
-            let map = item.as_object().filter(|map| map.len() == 1)?;
-            let entries = map.get(entries_key)?.as_array().filter(|list| !list.is_empty())?;
+            let path = path.member(items_key).item(i);
+            let only = item.as_object().filter(|map| map.len() == 1).and_then(|map| map.get(entries_key));
+            let Some(entries) = only.and_then(Value::as_array).filter(|list| !list.is_empty()) else {
+                self.other(path, direction, direction.as_str(), &whole(items_key, item));
+                continue;
+            };
             for (j, entry) in entries.iter().enumerate() {
-                let allow = if icmp { icmp_of(entry.as_object()?) } else { port_of(entry.as_object()?) }?;
-                let path = path.member(items_key).item(i).member(entries_key).item(j);
+                let path = path.member(entries_key).item(j);
+                let allow = entry.as_object().and_then(if icmp { icmp_of } else { port_of });
+                let Some(allow) = allow else {
+                    self.other(path, direction, direction.as_str(), &whole(entries_key, entry));
+                    continue;
+                };
                 for peer in &peers {
                     let says = Says::Rule(Rule { direction, peer: peer.clone(), allow });
-                    found.push(Written { document: self.document, path: path.clone(), says });
+                    self.all.push(Written { document: self.document, path: path.clone(), says });
                 }
             }
         }
-        self.all.extend(found);
         Some(())
     }
 
@@ -167,7 +180,9 @@ spec:
     - matchLabels: {app: api, 'k8s:io.kubernetes.pod.namespace': shop}
     icmps: [{fields: [{type: 8}]}]
   - toEndpoints: [{matchLabels: {app: api}}]
-    toPorts: [{ports: [{port: \"80\", endPort: 90, protocol: TCP}]}]
+    toPorts:
+    - ports: [{port: \"443\", protocol: TCP}, {port: \"80\", endPort: 90, protocol: TCP}]
+    - {ports: [{port: \"81\", protocol: TCP}], rules: {http: [{}]}}
   egressDeny:
   - toEntities: [world]
 ";
@@ -190,7 +205,9 @@ spec:
                 "spec.ingress[0].toPorts[0].ports[0] ingress from kube-apiserver TCP/80",
                 "spec.ingress[1] other ingress fromEndpoints [{}]",
                 "spec.egress[0].icmps[0].fields[0] egress to app=api ICMP IPv4 type 8",
-                "spec.egress[1] other egress toEndpoints [{\"matchLabels\":{\"app\":\"api\"}}] toPorts [{\"ports\":[{\"endPort\":90,\"port\":\"80\",\"protocol\":\"TCP\"}]}]",
+                "spec.egress[1].toPorts[0].ports[0] egress to app=api TCP/443",
+                "spec.egress[1].toPorts[0].ports[1] other egress ports {\"endPort\":90,\"port\":\"80\",\"protocol\":\"TCP\"} toEndpoints [{\"matchLabels\":{\"app\":\"api\"}}]",
+                "spec.egress[1].toPorts[1] other egress toEndpoints [{\"matchLabels\":{\"app\":\"api\"}}] toPorts {\"ports\":[{\"port\":\"81\",\"protocol\":\"TCP\"}],\"rules\":{\"http\":[{}]}}",
                 "spec.egressDeny[0] other egressDeny toEntities [\"world\"]",
             ]
         );

@@ -103,6 +103,13 @@ impl Recorder {
     /// so that they count once however often they are read.
     pub(super) fn captured(&mut self, report: &Report) {
         debug_assert_eq!(self.source.kind, SourceKind::Capture);
+        let mut known = BTreeSet::new();
+        for twin in report.inputs.iter().filter(|input| input.hash != 0 && !known.insert(input.hash)) {
+            tracing::warn!(
+                "{} has the content of another capture of this run: its events count twice",
+                twin.name
+            );
+        }
         if let Some(id) = SessionId::of_captures(report.inputs.iter().map(|input| input.hash)) {
             self.id = id;
             self.counts = Counts::Same;

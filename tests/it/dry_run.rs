@@ -90,12 +90,10 @@ fn the_merged_result_is_compared_and_what_people_wrote_is_made_visible() {
     run(dir.path(), &["replay", "c.jsonl"]).code(0);
     let file = dir.path().join("policies/shop/web.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
-    write(&file, format!("# mine\n{text}# \u{202e}evil\u{9b}2J\tx\n"));
+    write(&file, format!("# mine\n{text}# \u{202e}evil\tx\n"));
     write(&dir.path().join("d.jsonl"), capture(&lines()));
     let ran = dry(dir.path(), &["replay", "d.jsonl"]).code(0);
-    for wanted in
-        [" # \\u{202e}evil\\u{9b}2J\tx\n", "--- a/policies/shop/web.yaml\n", "+      - port: \"81\"\n"]
-    {
+    for wanted in [" # \\u{202e}evil\tx\n", "--- a/policies/shop/web.yaml\n", "+      - port: \"81\"\n"] {
         assert!(ran.stdout.contains(wanted), "{wanted:?} is not in\n{}", ran.stdout);
     }
     assert!(!ran.stdout.contains("-# mine") && !ran.stdout.contains('\u{202e}'), "{}", ran.stdout);
