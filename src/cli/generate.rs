@@ -6,6 +6,7 @@ use super::args::{GenerateArgs, Places};
 use super::logging::Log;
 use super::{output, preflight, settings};
 use crate::evidence::{Source, SourceKind};
+use crate::kube::RelayService;
 use crate::pipeline::{Live, Summary};
 use crate::text::visible;
 
@@ -37,6 +38,8 @@ async fn follow(settings: settings::Generate) -> anyhow::Result<Summary> {
     tracing::info!(server = %connector.name(), "connected; following dropped flows");
     let asking = async { if preflight { preflight::version(&relay).await } else { None } };
     let (identity, cilium) = tokio::join!(preflight::identity(reach.cluster.as_ref(), &relay), asking);
+    // What the relay's pod says in its labels is Cilium's version; the relay itself may say only its name.
+    let cilium = reach.cluster.as_ref().and_then(RelayService::version).or(cilium);
     store.stamp(&identity, accept_cluster)?;
     let source = Source {
         kind: SourceKind::Relay,

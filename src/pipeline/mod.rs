@@ -31,5 +31,6 @@ pub use shutdown::{Stop, on_signals};
 pub use summary::{Exit, Summary};
 pub use writer::{PolicyCounts, Results, Writer};
 
-/// Distinct observations that one window holds: about 100 MB when full.
+/// Distinct observations that one window holds: about 100 MB when full, and up to 600 MB when each of them
+/// was seen over ten connections or more.
 pub const LEDGER_CAPACITY: usize = 200_000;

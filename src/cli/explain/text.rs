@@ -106,7 +106,13 @@ impl Page {
                     }
                     None => String::new(),
                 };
-                let text = format!("{place}: somebody removed or narrowed it{since}");
+                let written = line.entry.as_ref().is_some_and(|entry| entry.written.first.is_some());
+                let what = if written {
+                    "somebody removed or narrowed it"
+                } else {
+                    "what allowed it is gone, and cpg never wrote it"
+                };
+                let text = format!("{place}: {what}{since}");
                 let text = self.colours.yellow(&text);
                 self.line(4, &text);
             }
