@@ -26,6 +26,7 @@
 //! | [`screen`] | what existing policies say about an observation; nothing unconfirmed is written | yes |
 //! | [`build`] | observations → rules: selectors, peers, ports | yes |
 //! | [`merge`] | rules joined into an existing file, at node level | yes |
+//! | [`evidence`] | why each rule exists: what was seen of it, and whether it still stands | yes |
 //! | [`store`] | the output directory: index, names, lock, atomic files | no |
 //! | [`health`] | what is broken in the cluster: drops by reason and place, remedies, `cluster-health.json` | yes |
 //! | [`kube`] | kubeconfig; the way to the relay: Service, pod, port-forward; the cluster's policies | no |
@@ -57,6 +58,8 @@ pub mod screen;
 pub mod build;
 
 pub mod merge;
+
+pub mod evidence;
 
 pub mod store;
 

@@ -71,6 +71,37 @@ pub fn grouped(n: u64) -> String {
     out
 }
 
+/// The names that are most like a text, at most five: those that contain it, then by edit distance.
+pub fn near<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut scored: Vec<(usize, &str)> = names
+        .into_iter()
+        .filter_map(|name| {
+            let inside = wanted.len() >= 4 && name.contains(wanted);
+            let distance = if inside { 1 } else { distance(wanted, name) };
+            (distance <= 2.max(name.len() / 3)).then_some((distance, name))
+        })
+        .collect();
+    scored.sort_unstable();
+    scored.dedup();
+    scored.into_iter().take(5).map(|(_, name)| name).collect()
+}
+
+/// Levenshtein distance; long texts are cut, since they are no near miss of anything.
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().take(80).collect();
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, ca) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.chars().enumerate() {
+            let replaced = diagonal + usize::from(*ca != cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

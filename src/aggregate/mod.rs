@@ -12,7 +12,7 @@ mod window;
 pub use ledger::{Ledger, Room};
 pub use observation::{Observation, ObservedPeer, observe};
 pub use sample::Smallest;
-pub use tally::{CONNECTIONS, Sample, Tally};
+pub use tally::{CONNECTIONS, NODES, SAMPLES, Sample, Tally};
 /// An observation with the sum of its flows.
 pub type Observed = (Observation, Tally);
 

@@ -12,9 +12,9 @@ use crate::names::NodeName;
 /// Connections per observation that are told apart exactly.
 pub const CONNECTIONS: usize = 64;
 /// Node names kept per observation; the smallest by name stay.
-const NODES: usize = 32;
+pub const NODES: usize = 32;
 /// Sample flows kept per observation.
-const SAMPLES: usize = 3;
+pub const SAMPLES: usize = 10;
 
 /// The sum of the flows of one observation. Counts add up when tallies are joined, everything else
 /// is united, so the order of joins makes no difference.

@@ -100,7 +100,8 @@ impl ProtocolFilter {
 pub fn parse_reason(text: &str) -> Result<(DropReason, Option<String>), String> {
     let Some(reason) = DropReason::from_name(text.trim()) else {
         let shown = crate::text::visible(text, 60);
-        let near = near(text);
+        let names: Vec<&str> = DropReason::known().filter_map(|reason| reason.name()).collect();
+        let near = crate::text::near(&text.trim().to_ascii_uppercase(), names);
         return Err(match near.is_empty() {
             true => format!(
                 "unknown drop reason {shown:?}; the names are those of Hubble's DropReason, for example POLICY_DENIED"
@@ -112,37 +113,6 @@ pub fn parse_reason(text: &str) -> Result<(DropReason, Option<String>), String> 
         format!("drop reason {reason} is noise and is not reported anyway: ignoring it changes nothing")
     });
     Ok((reason, warning))
-}
-
-/// The known names that are most like a text: those that contain it, then by edit distance.
-fn near(text: &str) -> Vec<String> {
-    let wanted = text.trim().to_ascii_uppercase();
-    let mut scored: Vec<(usize, String)> = DropReason::known()
-        .filter_map(|reason| reason.name())
-        .filter_map(|name| {
-            let distance =
-                if wanted.len() >= 4 && name.contains(&wanted) { 1 } else { distance(&wanted, name) };
-            (distance <= 2.max(name.len() / 3)).then(|| (distance, name.to_owned()))
-        })
-        .collect();
-    scored.sort();
-    scored.into_iter().take(5).map(|(_, name)| name).collect()
-}
-
-/// Levenshtein distance; long texts are cut, since they are no near miss of anything.
-fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().take(80).collect();
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, ca) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.chars().enumerate() {
-            let replaced = diagonal + usize::from(*ca != cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
+mod evidence;
 mod layered;
 mod watch;
 
+pub(super) use evidence::{EvidenceArgs, EvidenceCommand, ExplainArgs, ExplainFormat, KeepArgs};
 pub(super) use layered::{Kind, Layer, Place, Places, Setting, settings_of};
 pub(super) use watch::WatchArgs;
 
@@ -31,7 +33,8 @@ const EXAMPLES: &str = "Examples:
 
 cpg never applies anything: review the files, commit them, let your GitOps apply them.
 Every flag can be given as environment variable: --output-dir is CPG_OUTPUT_DIR.
-Exit codes: 0 done; 1 infrastructure drops were seen (with --fail-on-infra-drops); 2 something kept cpg from doing its work.";
+Exit codes: 0 done; 1 infrastructure drops were seen (with --fail-on-infra-drops); 2 something kept cpg from doing its work;
+3 files would change (with --dry-run --exit-code).";
 
 #[derive(Debug, Group)]
 pub(super) struct LogArgs {
@@ -83,6 +86,19 @@ Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal end
   cpg demo --serve 127.0.0.1:4245   only serve, over and over; then, in another terminal:
   cpg generate --server 127.0.0.1:4245")]
     Demo(DemoArgs),
+    /// Say of each rule of a policy where it stands, and because of which flows
+    #[command(
+        args_override_self = true,
+        after_help = "Examples:
+  cpg explain shop/web                           policies/shop/web.yaml
+  cpg explain policies/shop/web.yaml --egress --port 53
+  cpg explain shop/web --peer app=api --since 7d --json
+
+Exit codes: 0 found; 2 not found or unreadable."
+    )]
+    Explain(ExplainArgs),
+    /// Join evidence of several machines or runs; say where it is
+    Evidence(EvidenceArgs),
     /// Say what the API server and Cilium's agent would refuse in policy files, and what does nothing
     #[command(
         args_override_self = true,
@@ -308,6 +324,8 @@ pub(super) struct RunArgs {
     /// Short for --log-format json
     #[arg(long, env = "CPG_JSON", value_parser = FalseyValueParser::new())]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) keep: KeepArgs,
 }
 
 #[derive(Debug, Group)]
@@ -421,7 +439,7 @@ impl Command {
     pub(super) fn layered(&self) -> Option<Option<&std::path::Path>> {
         match self {
             Self::Generate(args) => Some(args.reach.hubble_config.as_deref()),
-            Self::Replay(_) => Some(None),
+            Self::Replay(_) | Self::Explain(_) => Some(None),
             _ => None,
         }
     }
@@ -433,7 +451,12 @@ impl Args {
         match &self.command {
             Command::Generate(args) => args.run.hold,
             Command::Replay(args) => args.run.hold,
-            Command::Demo(_) | Command::Validate(_) | Command::Config(_) | Command::Dev(_) => false,
+            Command::Demo(_)
+            | Command::Validate(_)
+            | Command::Explain(_)
+            | Command::Evidence(_)
+            | Command::Config(_)
+            | Command::Dev(_) => false,
         }
     }
 
@@ -442,7 +465,12 @@ impl Args {
         let short = match &self.command {
             Command::Generate(args) => args.run.json,
             Command::Replay(args) => args.run.json,
-            Command::Demo(_) | Command::Validate(_) | Command::Config(_) | Command::Dev(_) => false,
+            Command::Demo(_)
+            | Command::Validate(_)
+            | Command::Explain(_)
+            | Command::Evidence(_)
+            | Command::Config(_)
+            | Command::Dev(_) => false,
         };
         short || self.log.log_format == LogFormat::Json
     }

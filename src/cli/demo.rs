@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 
 use super::args::DemoArgs;
 use super::logging::Log;
+use super::settings::Ending;
 use super::{output, settings};
 use crate::classify::Filters;
 use crate::demo::{DemoRelay, Options, Script, Step, serve, story};
@@ -35,7 +36,7 @@ pub(super) async fn run(args: DemoArgs, log: Log) -> ExitCode {
     let done = match serve {
         Some(address) => serve_only(&address, stop).await.map(|()| ExitCode::SUCCESS),
         None => play(output_dir, stop).await.map(|(summary, root)| {
-            let code = output::summary(&summary, false, log);
+            let code = output::summary(&summary, &Ending::default(), log);
             output::result(&guide(&summary, &root));
             code
         }),

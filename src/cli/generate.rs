@@ -10,17 +10,20 @@ use super::beside::Beside;
 use super::hold::Hold;
 use super::logging::Log;
 use super::{output, preflight, settings};
+use crate::evidence::{Source, SourceKind};
+use crate::kube::RelayService;
 use crate::pipeline::{Common, Keeping, Live, Summary};
 use crate::source::relay::Trying;
+use crate::text::visible;
 
 pub(super) async fn run(args: GenerateArgs, places: &Places, hold: &Hold, log: Log) -> ExitCode {
     let settings = match settings::Generate::new(args, places) {
         Ok(settings) => settings,
         Err(mistakes) => return output::mistakes(&mistakes),
     };
-    let fail = settings.run.fail_on_infra_drops;
+    let ending = settings.run.ending();
     match follow(settings, hold, log).await {
-        Ok(summary) => output::summary(&summary, fail, log),
+        Ok(summary) => output::summary(&summary, &ending, log),
         Err(e) => output::failed(&e),
     }
 }
@@ -65,12 +68,24 @@ async fn follow(settings: settings::Generate, hold: &Hold, log: Log) -> anyhow::
             policies = reach.dedup.policies(counts.as_ref(), &interest.namespaces) => policies,
         }
     };
-    let (identity, policies) = tokio::join!(preflight::identity(cluster.as_ref(), Some(&relay)), policies);
+    let version = async { if preflight { preflight::version(&relay).await } else { None } };
+    let (identity, policies, cilium) =
+        tokio::join!(preflight::identity(cluster.as_ref(), Some(&relay)), policies, version);
     store.stamp(&identity, accept_cluster)?;
+    // What the relay's pod says in its labels is Cilium's version; the relay itself may say only its name.
+    let cilium = reach.cluster.as_ref().and_then(RelayService::version).or(cilium);
+    let source = Source {
+        kind: SourceKind::Relay,
+        name: visible(&connector.name(), 300).into(),
+        cluster: identity.name.as_deref().map(|name| visible(name, 100).into()),
+        cpg: env!("CARGO_PKG_VERSION").into(),
+        cilium: cilium.map(|version| visible(&version, 100).into()),
+    };
     let policies = policies?;
     let (state, watch) = watching.begin(&connector.name())?;
     let live = Live::lasting(connector, relay.clone(), interest, watching.lasting, watch);
-    let mut keeper = run.keeper(store, common, policies.map(|policies| (policies, reach.dedup.timeout)));
+    let mut keeper =
+        run.keeper(store, common, source, policies.map(|policies| (policies, reach.dedup.timeout)));
     if let Some(((dir, gaps), watch)) = state.zip(live.watch()) {
         keeper = keeper.keeping(Keeping::new(dir, gaps, watch));
     }

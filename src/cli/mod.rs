@@ -7,6 +7,9 @@ mod config_command;
 mod dedup;
 mod demo;
 mod dev;
+mod diff;
+mod evidence_command;
+mod explain;
 mod generate;
 mod hold;
 mod logging;
@@ -74,6 +77,8 @@ fn run(args: Args, places: &Places, hold: &Hold) -> ExitCode {
                 Command::Replay(args) => replay::run(*args, places, hold, log).await,
                 Command::Demo(args) => demo::run(args, log).await,
                 Command::Validate(args) => validate::run(&args),
+                Command::Explain(args) => explain::run(args),
+                Command::Evidence(args) => evidence_command::run(args),
                 Command::Config(args) => config_command::run(args),
                 Command::Dev(args) => dev::run(args).await,
             }

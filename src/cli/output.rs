@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::args::Usage;
+use super::diff;
 use super::logging::Log;
+use super::settings::Ending;
 use super::status_line::Stderr;
 use crate::pipeline::{Exit, Summary};
 use crate::text::{causes, visible};
@@ -34,9 +36,13 @@ pub(super) fn failed(error: &anyhow::Error) -> ExitCode {
     incomplete()
 }
 
-/// The summary of a run on standard error, and its exit code.
-pub(super) fn summary(summary: &Summary, fail_on_infra_drops: bool, log: Log) -> ExitCode {
-    let exit = summary.exit(fail_on_infra_drops);
+/// The summary of a run on standard error, after what a dry run would change on standard output; its
+/// exit code.
+pub(super) fn summary(summary: &Summary, ending: &Ending, log: Log) -> ExitCode {
+    let exit = summary.exit(ending.fail_on_infra_drops, ending.fail_on_change);
+    if let (Some(changes), Some(root)) = (&summary.changes, &ending.diff) {
+        diff::show(changes, root);
+    }
     if log.json {
         let mut value = summary.to_json();
         if let Some(object) = value.as_object_mut() {
@@ -46,11 +52,15 @@ pub(super) fn summary(summary: &Summary, fail_on_infra_drops: bool, log: Log) ->
         say(&value.to_string());
     } else {
         say(summary.to_string().trim_end());
-        if exit == Exit::InfrastructureDrops {
-            let noise = if summary.noise.is_empty() { "" } else { ", more than the known noise" };
-            say(&format!(
-                "  exit code 1: infrastructure drops were seen{noise}, and --fail-on-infra-drops was given"
-            ));
+        match exit {
+            Exit::InfrastructureDrops => {
+                let noise = if summary.noise.is_empty() { "" } else { ", more than the known noise" };
+                say(&format!(
+                    "  exit code 1: infrastructure drops were seen{noise}, and --fail-on-infra-drops was given"
+                ));
+            }
+            Exit::WouldChange => say("  exit code 3: files would change and --exit-code was given"),
+            Exit::Done | Exit::Incomplete => {}
         }
     }
     ExitCode::from(exit.code())

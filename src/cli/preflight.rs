@@ -22,6 +22,12 @@ pub(super) async fn identity(cluster: Option<&Cluster>, relay: Option<&Relay>) -
     ClusterIdentity { uid, name }
 }
 
+/// What the relay says of its version.
+pub(super) async fn version(relay: &Relay) -> Option<String> {
+    let status = tokio::time::timeout(PATIENCE, relay.status()).await.ok()?.ok()??;
+    (!status.version.is_empty()).then_some(status.version)
+}
+
 /// Says what is there, and warns of what does not fit, with a remedy.
 pub(super) async fn tell(cluster: Option<&RelayService>, relay: &Relay) {
     let told = async {

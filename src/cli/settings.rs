@@ -1,22 +1,25 @@
 //! What is meant: checked values, with all mistakes of a command line told at once.
 
-use std::path::PathBuf;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{Args, ClusterArgs, GenerateArgs, Place, Places, ReplayArgs, RunArgs};
+use super::args::{Args, ClusterArgs, GenerateArgs, KeepArgs, Place, Places, ReplayArgs, RunArgs};
 use super::dedup::{Dedup, WayToCluster};
 use super::logging::Log;
 use super::reach::{Reach, reach};
 use super::watching::{Watching, watching};
+use crate::aggregate::SAMPLES;
 use crate::classify::{Filters, ProtocolFilter, parse_reason};
+use crate::evidence::{Caps, Source};
 use crate::flow::{Interest, Namespaces};
 use crate::health::{Noise, parse_threshold};
 use crate::kube::{Access, ClusterPolicies};
 use crate::names::Namespace;
-use crate::pipeline::{Common, HealthFile, Keeper, LEDGER_CAPACITY, Stop, Writer, on_signals};
+use crate::pipeline::{Common, HealthFile, Keeper, LEDGER_CAPACITY, Recorder, Stop, Writer, on_signals};
 use crate::source::replay::Input;
-use crate::store::{Store, evidence_directory};
+use crate::store::{EvidenceFiles, Store, evidence_dir};
 use crate::text::visible;
 
 /// How long another cpg on the same directory is waited for.
@@ -54,13 +57,31 @@ pub(super) struct Replay {
 pub(super) struct Run {
     pub(super) filters: Arc<Filters>,
     pub(super) flush_interval: Duration,
-    pub(super) output_dir: PathBuf,
+    pub(super) output: Output,
     pub(super) fail_on_infra_drops: bool,
     noise: Noise,
     health_file: Option<PathBuf>,
     shutdown_timeout: Duration,
     /// What the user should know about what was typed.
     pub(super) warnings: Vec<String>,
+}
+
+/// Where the policies go.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// To files below a directory; why they exist goes to another one, or nowhere.
+    Directory { root: PathBuf, evidence: Option<(EvidenceFiles, Caps)> },
+    /// Nowhere: what would change below the directory is told.
+    DryRun { root: PathBuf, diff: bool, exit_code: bool },
+}
+
+/// What is to be said at the end of a run, and what its exit code is to tell.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ending {
+    pub(super) fail_on_infra_drops: bool,
+    pub(super) fail_on_change: bool,
+    /// The directory as it was named, when changes are to be shown.
+    pub(super) diff: Option<PathBuf>,
 }
 
 /// The log that was asked for.
@@ -90,6 +111,9 @@ impl Generate {
             keep(within("--duration", &text, Duration::from_secs(366 * 86_400)), &mut mistakes)
         });
         let metrics = metrics_listen.and_then(|text| keep(listen_address(&text), &mut mistakes));
+        if run.keep.dry_run && watching.as_ref().is_some_and(Watching::keeps) {
+            mistakes.push("--state-dir is not written in a dry run: leave one of the two out".into());
+        }
         let run = Run::new(run, &mut mistakes);
         match (reach, watching, run) {
             (Some(reach), Some(watching), Some(run)) if mistakes.is_empty() => {
@@ -176,6 +200,7 @@ impl Run {
             health_file,
             shutdown_timeout,
             json: _,
+            keep: kept,
         } = args;
         let before = mistakes.len();
         let mut warnings = Vec::new();
@@ -244,13 +269,17 @@ impl Run {
         if output_dir.as_os_str().is_empty() {
             mistakes.push("--output-dir is empty: name a directory".into());
         }
+        if kept.dry_run && health_file.is_some() {
+            mistakes.push("--health-file is not written in a dry run: leave one of the two out".into());
+        }
+        let output = output(output_dir, kept, &mut warnings, mistakes);
         let flush_interval = keep(duration("--flush-interval", &flush_interval), mistakes);
         let shutdown_timeout = keep(duration("--shutdown-timeout", &shutdown_timeout), mistakes);
         let (flush_interval, shutdown_timeout) = (flush_interval?, shutdown_timeout?);
         (mistakes.len() == before).then(|| Self {
             filters: Arc::new(filters),
             flush_interval,
-            output_dir,
+            output,
             fail_on_infra_drops,
             noise,
             health_file,
@@ -264,27 +293,29 @@ impl Run {
         for warning in &self.warnings {
             tracing::warn!("{warning}");
         }
-        Ok(Store::open(self.output_dir.clone(), LOCK_PATIENCE)?)
+        Ok(match &self.output {
+            Output::Directory { root, .. } => Store::open(root.clone(), LOCK_PATIENCE)?,
+            Output::DryRun { root, .. } => Store::dry_run(root.clone())?,
+        })
     }
 
-    /// The run's keeper; the cluster's policies count where they are given, with how long they are waited for.
+    /// The run's keeper, with where its flows come from; the cluster's policies count where they are given, with
+    /// how long they are waited for.
     pub(super) fn keeper(
         &self,
         store: Store,
         common: Common,
+        source: Source,
         cluster: Option<(ClusterPolicies, Duration)>,
     ) -> Keeper {
-        let file = match &self.health_file {
-            Some(path) => Some(HealthFile::new(path.clone(), true)),
-            None => evidence_directory(store.root(), |name| std::env::var_os(name))
-                .map(|directory| HealthFile::new(directory.join("cluster-health.json"), false)),
+        let recorder = match &self.output {
+            Output::Directory { evidence: Some((files, caps)), .. } => {
+                Some(Recorder::new(files.clone(), *caps, source, random(), LEDGER_CAPACITY))
+            }
+            Output::Directory { evidence: None, .. } | Output::DryRun { .. } => None,
         };
-        if file.is_none() {
-            tracing::warn!(
-                "neither XDG_CACHE_HOME nor HOME is set: the report of drops is not kept; --health-file names a place"
-            );
-        }
-        let writer = Writer::new(store, LEDGER_CAPACITY);
+        let file = self.health_file(&store);
+        let writer = Writer::new(store, LEDGER_CAPACITY).recording(recorder);
         let keeper = Keeper::new(Arc::clone(&self.filters), self.flush_interval, writer)
             .ending_within(self.shutdown_timeout)
             .reporting(common, self.noise.clone(), file);
@@ -293,6 +324,95 @@ impl Run {
             None => keeper,
         }
     }
+
+    /// Where the report of drops that no policy helps goes; nowhere in a dry run.
+    fn health_file(&self, store: &Store) -> Option<HealthFile> {
+        if let Some(path) = &self.health_file {
+            return Some(HealthFile::new(path.clone(), true));
+        }
+        let directory = match &self.output {
+            Output::DryRun { .. } => return None,
+            Output::Directory { evidence: Some((files, _)), .. } => Some(files.directory().to_owned()),
+            Output::Directory { evidence: None, .. } => evidence_dir(store.root()),
+        };
+        if directory.is_none() {
+            tracing::warn!(
+                "neither XDG_CACHE_HOME nor HOME is set: the report of drops is not kept; --health-file names a place"
+            );
+        }
+        directory.map(|directory| HealthFile::new(directory.join("cluster-health.json"), false))
+    }
+
+    /// What is to be said at the end.
+    pub(super) fn ending(&self) -> Ending {
+        let fail_on_infra_drops = self.fail_on_infra_drops;
+        match &self.output {
+            Output::Directory { .. } => Ending { fail_on_infra_drops, ..Ending::default() },
+            Output::DryRun { root, diff, exit_code } => {
+                Ending { fail_on_infra_drops, fail_on_change: *exit_code, diff: diff.then(|| root.clone()) }
+            }
+        }
+    }
+}
+
+fn output(root: PathBuf, args: KeepArgs, warnings: &mut Vec<String>, mistakes: &mut Mistakes) -> Output {
+    let KeepArgs {
+        dry_run,
+        no_diff,
+        exit_code,
+        evidence_dir: named,
+        no_evidence,
+        evidence_sessions,
+        evidence_samples,
+    } = args;
+    let caps = caps(evidence_sessions, evidence_samples, mistakes);
+    if dry_run {
+        return Output::DryRun { root, diff: !no_diff, exit_code };
+    }
+    for (flag, given) in [("--no-diff", no_diff), ("--exit-code", exit_code)] {
+        if given {
+            mistakes.push(format!("{flag} says something about --dry-run: give that too, or leave it out"));
+        }
+    }
+    if no_evidence {
+        return Output::Directory { root, evidence: None };
+    }
+    if let Some(named) = &named
+        && is_below(named, &root)
+    {
+        mistakes.push(format!(
+            "--evidence-dir {:?} is inside of the output directory, where tools take its files for manifests: name one outside",
+            visible(&named.display().to_string(), 300)
+        ));
+    }
+    let directory = named.or_else(|| evidence_dir(&root));
+    if directory.is_none() {
+        warnings.push("why each rule exists is not kept: neither XDG_CACHE_HOME nor HOME says where; name a place with --evidence-dir".into());
+    }
+    Output::Directory { root, evidence: directory.map(|directory| (EvidenceFiles::new(directory), caps)) }
+}
+
+/// How much evidence is kept of each rule.
+pub(super) fn caps(sessions: usize, samples: usize, mistakes: &mut Mistakes) -> Caps {
+    if !(1..=1000).contains(&sessions) {
+        mistakes.push("--evidence-sessions: from 1 to 1000".into());
+    }
+    if samples > SAMPLES {
+        mistakes.push(format!("--evidence-samples: from 0 to {SAMPLES}"));
+    }
+    Caps { sessions, samples }
+}
+
+fn is_below(path: &Path, root: &Path) -> bool {
+    match (std::path::absolute(path), std::path::absolute(root)) {
+        (Ok(path), Ok(root)) => path.starts_with(root),
+        _ => false,
+    }
+}
+
+/// Another number in every run.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// What asks a run to stop: signals, and with `terminal` its end too. A second one ends the process at once.

@@ -80,6 +80,11 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 impl Watching {
+    /// Whether something is kept for the next run.
+    pub(super) fn keeps(&self) -> bool {
+        self.state_dir.is_some()
+    }
+
     /// The state directory, when there is one, and the watch that goes on from it or begins now.
     pub(super) fn begin(&self, relay: &str) -> Result<(Option<(StateDir, Gaps)>, Watch), StateError> {
         let now = Timestamp::now();

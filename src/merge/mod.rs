@@ -7,12 +7,14 @@
 
 mod cover;
 mod edit;
+mod places;
 mod plan;
 mod refusal;
 mod style;
 #[cfg(test)]
 mod tests;
 
+pub use places::{Says, Written, meaning, written};
 pub use refusal::Refusal;
 
 use std::collections::BTreeSet;

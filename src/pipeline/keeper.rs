@@ -20,6 +20,7 @@ use crate::aggregate::{Ledger, Settling};
 use crate::classify::{Filters, Skip};
 use crate::health::{Circumstances, Noise};
 use crate::kube::ClusterPolicies;
+use crate::source::replay::Report;
 use crate::text::{self, visible};
 
 /// How long the last window may take to reach the disk after a signal: whoever sent it will not wait
@@ -228,6 +229,9 @@ impl Keeper {
             self.stage.is("waiting for the cluster's policies");
             let most = if asked.is_stopped() { FOR_CLUSTER } else { AFTER_INPUT };
             self.wait_for_cluster(started, most).await;
+            if let Some(FeedEnd::Captures(report)) = &end {
+                self.captured(report).await;
+            }
             self.last_window(&folds).await;
         };
         let late = tokio::select! {
@@ -261,6 +265,16 @@ impl Keeper {
         let until = (started + cluster.patience).min(Instant::now() + most);
         if tokio::time::timeout_at(until, cluster.policies.settled()).await.is_err() {
             cluster.tell();
+        }
+    }
+
+    /// What came from captures is known by their content now.
+    async fn captured(&mut self, report: &Report) {
+        let wait = tokio::time::timeout(AFTER_INPUT, self.collect_writer());
+        if wait.await.is_ok()
+            && let Some(writer) = &mut self.writer
+        {
+            writer.captured(report);
         }
     }
 
@@ -356,6 +370,7 @@ impl Keeper {
         } = self;
         let coverage = watch.map(|shared| super::live::watch(&shared).coverage(Timestamp::now()));
         let mut results = writer.as_ref().map(|w| w.results().clone()).unwrap_or_default();
+        let changes = writer.as_ref().and_then(Writer::changes);
         results.cluster_notes = cluster.map(|cluster| cluster.policies.notes()).unwrap_or_default();
         common.vitals.detach();
         let of = circumstances(&common, &root, clock, true);
@@ -370,6 +385,7 @@ impl Keeper {
             waiting: writer.as_ref().map_or(0, Writer::waiting) as u64,
             writer_lost: writer.is_none(),
             root: Some(root),
+            changes,
             results,
             also_selected,
             end,
@@ -497,7 +513,7 @@ mod tests {
         let keeper = Keeper::new(Arc::default(), Duration::from_secs(3600), Writer::new(store, 1000));
         let summary = keeper.follow(Live::<Never>::over(Panics(Some(item))), Stop::default()).await;
         assert!(dir.path().join("p/shop/web.yaml").is_file(), "{summary}");
-        assert_eq!(summary.exit(false), crate::pipeline::Exit::Incomplete);
+        assert_eq!(summary.exit(false, false), crate::pipeline::Exit::Incomplete);
         let said = summary.to_string();
         assert!(
             said.contains("the task reader panicked: hostile \\u{1b}[2J") && !said.contains('\u{1b}'),

@@ -18,6 +18,7 @@ mod health_file;
 mod keeper;
 mod keeping;
 mod live;
+mod recorder;
 mod screening;
 mod shutdown;
 mod summary;
@@ -36,11 +37,13 @@ pub use keeping::Keeping;
 pub use live::{
     Again, Answer, Asking, FlowStream, GAPS, Lasting, Live, Question, Reopen, SharedWatch, Watch,
 };
+pub use recorder::{Recorded, Recorder};
 pub use shutdown::{Stop, on_signals};
 pub use summary::{Exit, Summary, filter_name, lost_source_name, verdict_name};
 pub use tasks::{ended, named, panic_line};
 pub use vitals::{Snapshot, Vitals};
 pub use writer::{PolicyCounts, Results, Writer};
 
-/// Distinct observations that one window holds: about 100 MB when full.
+/// Distinct observations that one window holds: about 100 MB when full, and up to 600 MB when each of them
+/// was seen over ten connections or more.
 pub const LEDGER_CAPACITY: usize = 200_000;

@@ -42,13 +42,19 @@ impl Screening {
         self.there = Some(There { policies, revision: None, known: ClusterKnown::default() });
     }
 
-    /// Leaves out what is decided already.
+    /// What people wrote in the directory, as it was read for the last window.
+    pub(super) fn here(&mut self) -> &mut Known {
+        &mut self.here.1
+    }
+
+    /// Leaves out what is decided already. What the directory allows goes to `covered` with the rule.
     pub(super) fn screen(
         &mut self,
         store: &mut Store,
         observations: Vec<Observed>,
         results: &mut Results,
         moved: &mut Moved,
+        covered: &mut Vec<(Observed, String)>,
     ) -> Vec<Observed> {
         // A directory that cannot be read is told when it is written to.
         if !self.renew_here(store) {
@@ -89,7 +95,10 @@ impl Screening {
             };
             let (skip, rule, by_rule) = counted;
             moved.push((skip, tally.events()));
-            *by_rule.entry(rule).or_default() += tally.events();
+            *by_rule.entry(rule.clone()).or_default() += tally.events();
+            if skip == Skip::AlreadyAllowed {
+                covered.push((observed, rule));
+            }
         }
         new
     }

@@ -19,6 +19,7 @@ use crate::health::{Noise, is_broken, is_refusal};
 use crate::names::Namespace;
 use crate::policy::Subject;
 use crate::source::LostSource;
+use crate::store::Change as FileChange;
 use crate::text::{count, grouped, visible};
 
 /// Lines of one kind that a summary lists before it only counts.
@@ -53,6 +54,8 @@ pub struct Summary {
     pub elapsed: Duration,
     /// The output directory, absolute.
     pub root: Option<PathBuf>,
+    /// What a dry run would have changed in the directory; `None` when it was written.
+    pub changes: Option<Vec<FileChange>>,
     /// Which namespaces the run was for.
     pub namespaces_asked: Namespaces,
     /// Namespaces that the relay knows, asked for when nothing matched.
@@ -63,7 +66,7 @@ pub struct Summary {
     pub min_coverage: Option<f64>,
 }
 
-/// The exit code of a run; 2 outranks 1.
+/// The exit code of a run; 2 outranks 1, and that 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// 0: done.
@@ -72,6 +75,8 @@ pub enum Exit {
     InfrastructureDrops,
     /// 2: something kept cpg from doing its work.
     Incomplete,
+    /// 3: a dry run with `--exit-code` found files that would change.
+    WouldChange,
 }
 
 // === impl Exit ===
@@ -83,6 +88,7 @@ impl Exit {
             Self::Done => 0,
             Self::InfrastructureDrops => 1,
             Self::Incomplete => 2,
+            Self::WouldChange => 3,
         }
     }
 }
@@ -90,12 +96,14 @@ impl Exit {
 // === impl Summary ===
 
 impl Summary {
-    /// The exit code.
-    pub fn exit(&self, fail_on_infra_drops: bool) -> Exit {
+    /// The exit code. `fail_on_change` counts in a dry run only.
+    pub fn exit(&self, fail_on_infra_drops: bool, fail_on_change: bool) -> Exit {
         if !self.unfinished().is_empty() {
             Exit::Incomplete
         } else if fail_on_infra_drops && !self.noise.exceeded(&self.counters.health).is_empty() {
             Exit::InfrastructureDrops
+        } else if fail_on_change && self.changes.as_ref().is_some_and(|changes| !changes.is_empty()) {
+            Exit::WouldChange
         } else {
             Exit::Done
         }
@@ -203,6 +211,13 @@ impl Summary {
             "cluster_notes": self.results.cluster_notes,
             "denied_by": map(self.results.denied.iter().map(|(k, n)| (k.clone(), *n)).collect()),
             "conflicts": self.results.conflicts.len(),
+            "dry_run": self.changes.is_some(),
+            "would_change": self.changes.as_ref().map(Vec::len),
+            "written_again": self.results.recorded.again.len(),
+            "evidence": {
+                "written": self.results.recorded.written, "failed": self.results.recorded.failed,
+                "left_out": self.results.recorded.left_out,
+            },
             "unfinished": self.unfinished(),
             "infrastructure": self.noise.exceeded(&self.counters.health).iter().map(|e| json!({
                 "reason": e.reason.to_string(), "drops": e.drops, "threshold": e.allowed,
@@ -294,6 +309,13 @@ impl Summary {
     fn policies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let r = &self.results;
         let counts = r.counts();
+        if let Some(changes) = &self.changes {
+            writeln!(
+                f,
+                "  dry run: nothing was written; {} would change. What follows is what would be",
+                count(changes.len() as u64, "file")
+            )?;
+        }
         writeln!(
             f,
             "  policies: {} created, {} updated, {} unchanged, {} failed; {} added",
@@ -340,6 +362,7 @@ impl Summary {
         some(f, r.conflicts.iter(), |f, ((subject, rule), why)| {
             writeln!(f, "  conflict, not written: {subject}: {rule}: {why}")
         })?;
+        self.evidence(f)?;
         let notes = r.policies.values().filter_map(|p| p.note.as_ref().map(|note| (p, note)));
         some(f, notes, |f, (policy, note)| {
             writeln!(f, "  {}: {note}", visible(&policy.path.display().to_string(), 300))
@@ -357,6 +380,26 @@ impl Summary {
                 one.join(",")
             )
         })
+    }
+
+    fn evidence(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let r = &self.results.recorded;
+        if !r.again.is_empty() {
+            let rules = count(r.again.len() as u64, "rule");
+            writeln!(f, "  {rules} that somebody had removed came again and were written again:")?;
+        }
+        some(f, r.again.iter(), |f, ((subject, rule), times)| {
+            let often = if *times > 1 { format!(", {times} times") } else { String::new() };
+            writeln!(f, "    {subject}: {rule}{often}")
+        })?;
+        if let Some(why) = &r.error {
+            let files = count(r.failed, "policy file");
+            writeln!(f, "  the evidence of {files} was not written, the first: {}", visible(why, 1_000))?;
+        }
+        if r.left_out > 0 {
+            writeln!(f, "  the evidence of {} had no room", count(r.left_out, "rule"))?;
+        }
+        Ok(())
     }
 
     fn namespaces(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -480,6 +523,7 @@ mod tests {
             waiting: 0,
             elapsed: Duration::from_secs(1),
             root: None,
+            changes: None,
             namespaces_asked: Namespaces::All,
             namespaces_of_relay: None,
             coverage: None,
@@ -490,21 +534,23 @@ mod tests {
     #[test]
     fn two_outranks_one_outranks_zero() {
         let mut s = summary(FeedEnd::Stopped);
-        assert_eq!(s.exit(true), Exit::Done);
+        assert_eq!(s.exit(true, true), Exit::Done);
         let drop = crate::source::json::read_line(
             br#"{"flow":{"verdict":"DROPPED","drop_reason_desc":155},"node_name":"n1"}"#,
             &mut crate::source::decode::Decoder::new(),
         );
         let Ok(crate::source::Item::Flow(drop)) = drop else { panic!("{drop:?}") };
         Arc::make_mut(&mut s.counters.health).fold(crate::classify::Class::Infrastructure, &drop, true);
-        assert_eq!(s.exit(false), Exit::Done);
-        assert_eq!(s.exit(true), Exit::InfrastructureDrops);
+        assert_eq!(s.exit(false, true), Exit::Done);
+        assert_eq!(s.exit(true, true), Exit::InfrastructureDrops);
+        s.changes = Some(vec![FileChange { path: "a".into(), old: None, new: "b".into() }]);
+        assert_eq!(s.exit(true, true), Exit::InfrastructureDrops);
         s.noise.set(drop.drop_reason, 1);
-        assert_eq!(s.exit(true), Exit::Done);
+        assert_eq!((s.exit(true, false), s.exit(true, true)), (Exit::Done, Exit::WouldChange));
         s.noise.set(drop.drop_reason, 0);
         s.late = Some("writing".into());
-        assert_eq!(s.exit(true), Exit::Incomplete);
-        assert_eq!(s.exit(true).code(), 2);
+        assert_eq!(s.exit(true, true), Exit::Incomplete);
+        assert_eq!(s.exit(true, true).code(), 2);
     }
 
     #[test]
@@ -513,6 +559,6 @@ mod tests {
             status: "the relay ended the stream".into(),
             kind: crate::source::relay::EndKind::Ended,
         };
-        assert_eq!(summary(FeedEnd::Stream(end)).exit(false), Exit::Incomplete);
+        assert_eq!(summary(FeedEnd::Stream(end)).exit(false, true), Exit::Incomplete);
     }
 }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::screening::Screening;
 use super::shutdown::Stage;
 use crate::aggregate::{Ledger, Observed, ObservedPeer, Settling, Windows};
@@ -14,8 +16,11 @@ use crate::kube::ClusterPolicies;
 use crate::names::PolicyName;
 use crate::policy::{Policy, Rule, Subject};
 use crate::screen::{Unconfirmed, confirm};
-use crate::store::{Addition, Applied, Outcome, Store};
+use crate::source::replay::Report;
+use crate::store::{Addition, Applied, Change as FileChange, Outcome, Store};
 use crate::text::{count, visible};
+
+use super::recorder::{Need, Recorded, Recorder};
 
 /// Identities remembered to tell which selectors match more workloads than their own.
 const SEEN: usize = 20_000;
@@ -32,6 +37,8 @@ pub struct Writer {
     seen: BTreeSet<Arc<Identity>>,
     screening: Screening,
     stage: Stage,
+    /// Takes down why each rule exists; `None` where nobody wants to know, and in a dry run.
+    recorder: Option<Recorder>,
 }
 
 /// What came of everything that was to be written.
@@ -65,6 +72,8 @@ pub struct Results {
     pub by_drop_only: u64,
     /// Attempts to write a file or the directory that failed.
     pub write_errors: u64,
+    /// What came of the evidence.
+    pub recorded: Recorded,
     /// Why the directory as a whole could not be written the last time; `None` when it could.
     pub directory_error: Option<String>,
 }
@@ -120,6 +129,7 @@ impl Writer {
             seen: BTreeSet::new(),
             screening: Screening::default(),
             stage: Stage::default(),
+            recorder: None,
         }
     }
 
@@ -128,9 +138,32 @@ impl Writer {
         self.screening.count_cluster(policies);
     }
 
-    /// Closes a window: everything that stands goes to the files. Gives the flows that turned out to
-    /// ask for nothing, for the counters.
+    /// Takes down why each rule exists. Not in a dry run, which writes nothing.
+    #[must_use]
+    pub fn recording(self, recorder: Option<Recorder>) -> Self {
+        let recorder = recorder.filter(|_| !self.store.is_dry_run());
+        Self { recorder, ..self }
+    }
+
+    /// The captures that everything came from were read to their end.
+    pub(super) fn captured(&mut self, report: &Report) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.captured(report);
+        }
+    }
+
+    /// Closes a window: everything that stands goes to the files, then the evidence for it. Gives the
+    /// flows that turned out to ask for nothing, for the counters.
     pub fn window(&mut self, ledger: Ledger, when: Settling) -> Moved {
+        let moved = self.policies(ledger, when);
+        if let Some(recorder) = &mut self.recorder {
+            let now = Timestamp::now();
+            recorder.flush(&mut self.store, self.screening.here(), when, now, &mut self.results.recorded);
+        }
+        moved
+    }
+
+    fn policies(&mut self, ledger: Ledger, when: Settling) -> Moved {
         self.stage.is("settling and building the rules of the last window");
         let mut moved = Moved::new();
         let settled = self.windows.close(ledger, when);
@@ -141,7 +174,17 @@ impl Writer {
         self.remember(&settled.ready);
         self.results.by_drop_only +=
             settled.ready.iter().filter(|(_, t)| t.proof() == crate::classify::Proof::Drop).count() as u64;
-        let new = self.screening.screen(&mut self.store, settled.ready, &mut self.results, &mut moved);
+        let mut covered = Vec::new();
+        let new = self.screening.screen(
+            &mut self.store,
+            settled.ready,
+            &mut self.results,
+            &mut moved,
+            &mut covered,
+        );
+        for (observed, rule) in covered {
+            self.note_covered(observed, &rule);
+        }
         let built = build(new);
         for ((_, tally), skip) in &built.skipped {
             moved.push((*skip, tally.events()));
@@ -188,6 +231,7 @@ impl Writer {
                 }
             }
             self.tell(&applied, behind.get(&applied.subject));
+            self.note(&applied, behind.remove(&applied.subject));
             for direction in &applied.first_in_direction {
                 begins.push(format!("{} {}", applied.subject, direction.as_str()));
             }
@@ -203,6 +247,29 @@ impl Writer {
         }
         warn_of_default_deny(&begins);
         moved
+    }
+
+    /// Takes down what is behind the rules that are in a file now.
+    fn note(&mut self, applied: &Applied, behind: Option<BTreeMap<Rule, Vec<Observed>>>) {
+        let (Some(recorder), Some(behind)) = (&mut self.recorder, behind) else { return };
+        for (rule, observed) in behind {
+            if applied.conflicts.iter().any(|(conflicting, _)| *conflicting == rule) {
+                continue;
+            }
+            let need = if applied.added.contains(&rule) { Need::Added } else { Need::Present };
+            self.results.recorded.left_out += recorder.note(&applied.subject, rule, observed, &need);
+        }
+    }
+
+    /// Takes down what was needed and is allowed by a rule that people wrote.
+    fn note_covered(&mut self, observed: Observed, by: &str) {
+        let Some(recorder) = &mut self.recorder else { return };
+        for (subject, rules) in build(vec![observed]).policies {
+            for (rule, observed) in rules {
+                let need = Need::Covered(by.to_owned());
+                self.results.recorded.left_out += recorder.note(&subject, rule, observed, &need);
+            }
+        }
     }
 
     /// Takes out every rule that would not allow the observations behind it.
@@ -257,6 +324,11 @@ impl Writer {
         self.store.root()
     }
 
+    /// The files that a dry run would have changed; `None` when this is none.
+    pub fn changes(&self) -> Option<Vec<FileChange>> {
+        self.store.is_dry_run().then(|| self.store.changes())
+    }
+
     /// What came of everything so far.
     pub fn results(&self) -> &Results {
         &self.results
@@ -294,7 +366,12 @@ impl Writer {
         if applied.added.is_empty() {
             return;
         }
-        let verb = if matches!(applied.outcome, Outcome::Created) { "created" } else { "updated" };
+        let verb = match (&applied.outcome, self.store.is_dry_run()) {
+            (Outcome::Created, false) => "created",
+            (Outcome::Created, true) => "would be created",
+            (_, false) => "updated",
+            (_, true) => "would be updated",
+        };
         tracing::info!(%path, rules = applied.added.len(), "{verb}");
         if !tracing::enabled!(tracing::Level::DEBUG) {
             return;

@@ -288,6 +288,23 @@ fn unreadable(index: usize, part: &split::Part<'_>, error: &yaml::YamlError) -> 
     refused(index, mark, message)
 }
 
+/// For each document (from 0; empty ones do not count) and path the line and column where it is, or where
+/// the nearest thing above it is that is there; `None` for a document that the text does not have.
+pub fn marks(text: &str, places: &[(usize, &Path)]) -> Vec<Option<Mark>> {
+    let mut found = vec![None; places.len()];
+    for (document, part) in split::split(text).iter().enumerate() {
+        let wanted: Vec<usize> = (0..places.len()).filter(|i| places[*i].0 == document).collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        let paths: Vec<&Path> = wanted.iter().map(|i| places[*i].1).collect();
+        for (i, mark) in wanted.into_iter().zip(positions::locate(part.text, part.lines, &paths)) {
+            found[i] = mark;
+        }
+    }
+    found
+}
+
 /// Fills in lines and columns.
 fn place(objects: &mut [Checked], part: &split::Part<'_>) {
     let mut wanted: Vec<(Path, &mut Option<Mark>)> = Vec::new();

@@ -149,6 +149,18 @@ impl Known {
     }
 }
 
+// === impl Screened ===
+
+impl Screened {
+    /// The first of the rules that allow it already.
+    pub fn allowed_by(&self) -> Option<String> {
+        match self {
+            Self::Allowed(rules) => rules.first().map(ToString::to_string),
+            Self::New | Self::Denied(_) => None,
+        }
+    }
+}
+
 // === impl PolicyId ===
 
 impl PolicyId {

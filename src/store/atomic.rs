@@ -53,15 +53,33 @@ pub(super) fn read(path: &Path) -> Result<Snapshot, StoreError> {
 /// is once for all files of a directory.
 pub(super) fn replace(path: &Path, text: &str, old: Option<&Snapshot>) -> Result<Replaced, StoreError> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    write(directory, path, text, old).map_err(|e| StoreError::write(path, e))
+    write(directory, path, text, old, 0o666).map_err(|e| StoreError::write(path, e))
 }
 
-fn write(directory: &Path, path: &Path, text: &str, old: Option<&Snapshot>) -> io::Result<Replaced> {
+/// [`replace`] for a file that nobody else is to read.
+pub(super) fn replace_private(
+    path: &Path,
+    text: &str,
+    old: Option<&Snapshot>,
+) -> Result<Replaced, StoreError> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    write(directory, path, text, old, 0o600).map_err(|e| StoreError::write(path, e))
+}
+
+fn write(
+    directory: &Path,
+    path: &Path,
+    text: &str,
+    old: Option<&Snapshot>,
+    mode: u32,
+) -> io::Result<Replaced> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMP_PREFIX).suffix(TEMP_SUFFIX);
     // tempfile's own mode is 0600; what is asked for here is cut by the umask.
     #[cfg(unix)]
-    builder.permissions(<Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o666));
+    builder.permissions(<Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
     let mut file = builder.tempfile_in(directory)?;
     if let Some(old) = old {
         keep(file.as_file(), &old.metadata)?;
@@ -129,6 +147,12 @@ impl Snapshot {
 // === impl Stamp ===
 
 impl Stamp {
+    /// Of a text that is in no file: equal texts have equal stamps.
+    pub(super) fn of_text(text: &str) -> Self {
+        let hash = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+        Self { modified: None, length: text.len() as u64, inode: hash, changed: (0, 0) }
+    }
+
     pub(super) fn of(metadata: &Metadata) -> Self {
         #[cfg(unix)]
         let (inode, changed) = {

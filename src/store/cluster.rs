@@ -44,6 +44,7 @@ pub enum StampError {
 
 impl Store {
     /// Makes the directory this cluster's, as far as both are known; refuses another's, unless `accept`.
+    /// A dry run only refuses.
     pub fn stamp(&self, here: &ClusterIdentity, accept: bool) -> Result<(), StampError> {
         let _lock = self.lock()?;
         let path: PathBuf = FILE.iter().fold(self.root.clone(), |path, part| path.join(part));
@@ -61,7 +62,7 @@ impl Store {
                 name: here.name.clone().or_else(|| there.name.clone()),
             }
         };
-        if merged == there {
+        if merged == there || self.is_dry_run() {
             return Ok(());
         }
         let dir = path.parent().unwrap_or(&self.root);

@@ -37,6 +37,16 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// A file or directory with evidence cannot be read or written. Nothing was changed.
+    #[error("cannot {verb} the evidence {}: {source}; name another place with --evidence-dir, or do without it with --no-evidence", path.display())]
+    Evidence {
+        /// What was tried: `read`, `write`, `move`.
+        verb: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Another cpg holds the directory. Nothing was changed.
     #[error("{} is locked by another cpg since {} s: end it, or wait for it", path.display(), waited.as_secs())]
     Busy {
@@ -71,6 +81,10 @@ pub enum StoreError {
 impl StoreError {
     pub(super) fn read(path: &Path, source: io::Error) -> Self {
         Self::Read { path: path.to_owned(), source }
+    }
+
+    pub(super) fn evidence(verb: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Evidence { verb, path: path.to_owned(), source }
     }
 
     pub(super) fn write(path: &Path, source: io::Error) -> Self {

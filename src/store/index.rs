@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::StoreError;
 use super::atomic::{self, Stamp, TEMP_PREFIX, TEMP_SUFFIX};
+use super::output::{Output, Planned};
 use crate::flow::Direction;
 use crate::merge::{Refusal, directions_of};
 use crate::names::Namespace;
@@ -61,16 +62,33 @@ pub(super) struct Found {
 // === impl Index ===
 
 impl Index {
-    /// Looks at every file whose stamp is new.
-    pub(super) fn refresh(&mut self, root: &Path) -> Result<(), StoreError> {
+    /// Looks at every file whose stamp is new, and at what a dry run planned instead of the file.
+    pub(super) fn refresh(&mut self, root: &Path, output: &Output) -> Result<(), StoreError> {
         let mut seen = BTreeMap::new();
         let mut old = std::mem::take(&mut self.files);
         let mut paths = Vec::new();
-        walk(root, 0, &mut |path| {
-            if is_manifest(path) {
+        let mut visit = |path: &Path| {
+            if is_manifest(path) && output.planned(path).is_none() {
                 paths.push(path.to_owned());
             }
-        })?;
+        };
+        match walk(root, 0, &mut visit) {
+            Err(StoreError::Read { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && matches!(output, Output::DryRun(_)) => {}
+            walked => walked?,
+        }
+        for (path, planned) in output.all_planned() {
+            let before = old.remove(path);
+            let entry = match before {
+                Some(entry) if entry.stamp == Stamp::of_text(&planned.new) => entry,
+                before => {
+                    let entry = Entry::planned(planned, home(root, path).as_ref());
+                    self.changed(before.as_ref(), Some(&entry));
+                    entry
+                }
+            };
+            seen.insert(path.to_owned(), entry);
+        }
         for path in paths {
             let Ok(metadata) = fs::metadata(&path) else { continue };
             if !metadata.is_file() {
@@ -110,7 +128,14 @@ impl Index {
     }
 
     /// Looks at one file again.
-    pub(super) fn renew(&mut self, root: &Path, path: &Path) {
+    pub(super) fn renew(&mut self, root: &Path, path: &Path, output: &Output) {
+        if let Some(planned) = output.planned(path) {
+            let entry = Entry::planned(planned, home(root, path).as_ref());
+            let before = self.files.remove(path);
+            self.changed(before.as_ref(), Some(&entry));
+            self.files.insert(path.to_owned(), entry);
+            return;
+        }
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_file() => {
                 let home = home(root, path);
@@ -182,6 +207,13 @@ impl Index {
         self.files.iter().filter_map(|(path, entry)| match &entry.content {
             Content::Overlooked(why) | Content::Unreadable(why) => Some((path.as_path(), why.as_str())),
             Content::Policies(_) | Content::Other => None,
+        })
+    }
+
+    /// Every subject of every policy, with its file and its `metadata.name`.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = (&Path, Option<&str>, &Subject)> {
+        self.policies().flat_map(|(path, found)| {
+            found.subjects.iter().map(move |(subject, _)| (path.as_path(), found.name.as_deref(), subject))
         })
     }
 
@@ -279,14 +311,23 @@ impl Entry {
             Ok(snapshot) => snapshot.text,
             Err(e) => return without(Content::Unreadable(e.to_string())),
         };
+        Self::of(stamp, &text, home)
+    }
+
+    fn planned(planned: &Planned, home: Option<&Namespace>) -> Self {
+        Self::of(Stamp::of_text(&planned.new), &planned.new, home)
+    }
+
+    fn of(stamp: Stamp, text: &str, home: Option<&Namespace>) -> Self {
+        let without = |content| Self { stamp, content, foreign: None };
         // Parsing is the dear part of looking, and most YAML files of a repository are no policies.
         if !text.contains("NetworkPolicy") {
             return without(Content::Other);
         }
-        if let Some(policy) = Policy::from_canonical(&text) {
+        if let Some(policy) = Policy::from_canonical(text) {
             return without(Content::Policies(vec![Found::canonical(&policy)]));
         }
-        Self { stamp, content: content(&text, home), foreign: Some(text.into()) }
+        Self { stamp, content: content(text, home), foreign: Some(text.into()) }
     }
 }
 

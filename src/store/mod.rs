@@ -2,19 +2,23 @@
 //! all. What stands in a file counts, never what it is called.
 
 mod atomic;
-mod cache;
 mod cluster;
 mod error;
+mod evidence;
 mod index;
 mod kustomize;
 mod lock;
 mod naming;
+mod output;
+mod private;
 #[cfg(test)]
 mod tests;
 
-pub use cache::{evidence_directory, write_private};
 pub use cluster::{ClusterIdentity, StampError};
 pub use error::StoreError;
+pub use evidence::{EvidenceFiles, EvidenceText, evidence_dir};
+pub use output::Change;
+pub use private::write_private;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,12 +35,13 @@ use crate::policy::{Policy, Rule, Subject};
 use atomic::{Replaced, Snapshot};
 use index::{Content, Index};
 use lock::Lock;
+use output::{Output as Sink, Planned};
 
 /// An output directory. Cheap to keep open: nothing is held between two calls.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    patience: Duration,
+    output: Sink,
     index: Index,
 }
 
@@ -101,7 +106,7 @@ impl Store {
     /// `patience` is how long another cpg is waited for, here and in [`Store::apply`].
     pub fn open(root: PathBuf, patience: Duration) -> Result<Self, StoreError> {
         let root = std::path::absolute(&root).map_err(|e| StoreError::read(&root, e))?;
-        let store = Self { root, patience, index: Index::default() };
+        let store = Self { root, output: Sink::Directory { patience }, index: Index::default() };
         let lock = store.lock()?;
         let swept = index::sweep(&store.root)?;
         if swept > 0 {
@@ -126,7 +131,7 @@ impl Store {
     /// directory as a whole, and then nothing was written.
     pub fn apply(&mut self, additions: &[Addition]) -> Result<Vec<Applied>, StoreError> {
         let lock = self.lock()?;
-        self.index.refresh(&self.root)?;
+        self.look()?;
         // Where two workloads would be called the same, the smaller hash stays plain.
         let mut order: Vec<usize> = (0..additions.len()).collect();
         order.sort_by_key(|i| {
@@ -147,8 +152,10 @@ impl Store {
     /// not cpg's to render anew, with the namespace of its documents that name none. The number is
     /// another one whenever something in it is. Takes no lock.
     pub fn foreign(&mut self) -> Result<(u64, Vec<Foreign>), StoreError> {
-        make_directory(&self.root)?;
-        self.index.refresh(&self.root)?;
+        if !self.is_dry_run() {
+            make_directory(&self.root)?;
+        }
+        self.look()?;
         let (revision, texts) = self.index.foreign();
         let foreign = |(path, text): (&Path, &Arc<str>)| Foreign {
             path: path.strip_prefix(&self.root).unwrap_or(path).to_owned(),
@@ -182,9 +189,15 @@ impl Store {
         directories.iter().for_each(|directory| atomic::sync_directory(directory));
     }
 
-    fn lock(&self) -> Result<Lock, StoreError> {
+    /// `None` in a dry run, which only reads.
+    fn lock(&self) -> Result<Option<Lock>, StoreError> {
+        let Sink::Directory { patience } = self.output else { return Ok(None) };
         make_directory(&self.root)?;
-        Lock::take(&self.root, self.patience)
+        Lock::take(&self.root, patience).map(Some)
+    }
+
+    fn look(&mut self) -> Result<(), StoreError> {
+        self.index.refresh(&self.root, &self.output)
     }
 
     fn apply_one(&mut self, addition: &Addition) -> Applied {
@@ -197,7 +210,7 @@ impl Store {
                     refused.get_or_insert((path, why));
                 }
                 // Somebody changed it since it was looked at: it is no longer this subject's.
-                Ok(Tried::Gone) => self.index.renew(&self.root, &path),
+                Ok(Tried::Gone) => self.index.renew(&self.root, &path, &self.output),
                 Err(e) => return Applied::failed(addition, path, e),
             }
         }
@@ -276,7 +289,12 @@ impl Store {
 
     /// Reads, merges and replaces one file; once more when somebody else wrote it meanwhile. `name` is
     /// given for a file that is not there yet.
-    fn write_into(&self, path: &Path, name: Option<&str>, addition: &Addition) -> Result<Tried, StoreError> {
+    fn write_into(
+        &mut self,
+        path: &Path,
+        name: Option<&str>,
+        addition: &Addition,
+    ) -> Result<Tried, StoreError> {
         let is_new = name.is_some();
         let unwritable = |why: String| StoreError::Unwritable { path: path.to_owned(), why };
         let name = PolicyName::parse(name.unwrap_or("cpg")).map_err(|e| unwritable(e.to_string()))?;
@@ -295,7 +313,13 @@ impl Store {
                 Err(StoreError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
                 Err(e) => return Err(e),
             };
-            let text = old.as_ref().map(|old: &Snapshot| old.text.as_str());
+            let planned = match &mut self.output {
+                Sink::Directory { .. } => None,
+                Sink::DryRun(planned) => Some(planned),
+            };
+            let base =
+                planned.as_ref().and_then(|planned| base(planned.get(&target)?, old.as_ref(), home.as_ref()));
+            let text = base.as_deref().or(old.as_ref().map(|old: &Snapshot| old.text.as_str()));
             if text.is_none() && !is_new {
                 return Ok(Tried::Gone);
             }
@@ -304,6 +328,14 @@ impl Store {
                 Err(Refusal::NoDocument(_) | Refusal::ForeignKind(_)) => return Ok(Tried::Gone),
                 Err(refusal) => return Ok(Tried::Refused(refusal.to_string())),
             };
+            if let Some(planned) = planned {
+                if merged.outcome != merge::Outcome::Unchanged || base.is_some() {
+                    let mut wanted = planned.remove(&target).map(|known| known.wanted).unwrap_or_default();
+                    wanted.push(additions);
+                    planned.insert(target, Planned::new(old.as_ref(), merged.text.clone(), wanted));
+                }
+                return Ok(Tried::Done(merged, None));
+            }
             if merged.outcome == merge::Outcome::Unchanged {
                 return Ok(Tried::Done(merged, None));
             }
@@ -325,7 +357,7 @@ impl Store {
         let elsewhere: BTreeSet<Direction> = self.index.directions_elsewhere(&addition.subject, &path);
         let mut notes: Vec<String> = note.into_iter().collect();
         if merged.outcome != merge::Outcome::Unchanged {
-            self.index.renew(&self.root, &path);
+            self.index.renew(&self.root, &path, &self.output);
             notes.extend(kustomize::unlisted(&self.root, &path));
         }
         Applied {
@@ -362,6 +394,9 @@ impl Store {
 
     /// Who has a path.
     fn occupant(&self, path: &Path) -> Occupant {
+        if self.output.planned(path).is_some() {
+            return Occupant::Policy;
+        }
         let metadata = match fs::symlink_metadata(path) {
             Ok(metadata) => metadata,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Occupant::Nobody,
@@ -394,6 +429,7 @@ impl Store {
                 Ok(metadata) if metadata.is_dir() => {}
                 Ok(metadata) if metadata.is_symlink() => return Err(StoreError::LinkedDirectory(at)),
                 Ok(_) => return Err(StoreError::NotADirectory(at)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound && self.is_dry_run() => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     fs::create_dir(&at).map_err(|source| StoreError::Create { path: at.clone(), source })?;
                     atomic::sync_directory(at.parent().unwrap_or(&self.root));
@@ -445,6 +481,19 @@ fn make_directory(root: &Path) -> Result<(), StoreError> {
             _ => StoreError::Create { path: root.to_owned(), source },
         }),
     }
+}
+
+/// The text that a dry run would find in a file: what it planned, or that merged anew where somebody
+/// changed the file since. `None` when the file itself is to be taken.
+fn base(planned: &Planned, now: Option<&Snapshot>, home: Option<&Namespace>) -> Option<String> {
+    if planned.stamp == now.map(|now| now.stamp) {
+        return Some(planned.new.clone());
+    }
+    let mut text = now.map(|now| now.text.clone());
+    for wanted in &planned.wanted {
+        text = Some(guarded(text.as_deref(), home, wanted).ok()?.text);
+    }
+    text
 }
 
 /// [`merge()`], where a fault in reading or editing YAML refuses one file instead of ending the run.

@@ -52,7 +52,12 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn new(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::to(command, Stdio::null())
+    }
+
+    /// With its standard output in a file.
+    pub(crate) fn to(command: &mut Command, stdout: impl Into<Stdio>) -> Self {
+        let mut child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         let said = Arc::new(Mutex::new(String::new()));
         let (into, from) = (Arc::clone(&said), BufReader::new(child.stderr.take().unwrap()));
         let reader = std::thread::spawn(move || {

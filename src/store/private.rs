@@ -1,27 +1,10 @@
-//! What cpg keeps beside the policies and nobody commits: files in the user's cache directory that only
-//! this user can read, since they name workloads and addresses.
+//! Files that only this user can read, since they name workloads and addresses.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
-
-use xxhash_rust::xxh3::xxh3_128;
+use std::path::Path;
 
 use super::{StoreError, atomic};
-
-/// The directory for what belongs to one output directory, given by its absolute path:
-/// `$XDG_CACHE_HOME/cpg/evidence/<hash of the path>`. `None` where no home is known. `variable` reads the
-/// environment.
-pub fn evidence_directory(root: &Path, variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = absolute("XDG_CACHE_HOME").or_else(|| {
-        let below = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
-        Some(absolute("HOME")?.join(below))
-    })?;
-    let hash = xxh3_128(root.as_os_str().as_encoded_bytes());
-    Some(cache.join("cpg/evidence").join(format!("{hash:032x}")))
-}
 
 /// Puts `text` in the place of a file that only this user may read, whole or not at all. Directories
 /// that are missing are made for this user alone. A link is followed; anything but a file is refused.
@@ -64,21 +47,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-
-    #[test]
-    fn one_place_for_each_output_directory() {
-        let at = |root: &str, cache: Option<&str>, home: Option<&str>| {
-            evidence_directory(Path::new(root), |name| match name {
-                "XDG_CACHE_HOME" => cache.map(OsString::from),
-                _ => home.map(OsString::from),
-            })
-        };
-        let one = at("/srv/a", Some("/c"), None).unwrap();
-        assert!(one.starts_with("/c/cpg/evidence") && one != at("/srv/b", Some("/c"), None).unwrap());
-        // A relative path does not count (XDG base directories).
-        assert!(at("/srv/a", Some("c"), Some("/home/u")).unwrap().starts_with("/home/u"));
-        assert_eq!(at("/srv/a", None, None), None);
-    }
 
     #[test]
     fn private_files_are_whole_and_for_one_user() {

@@ -1,0 +1,33 @@
+//! A rule turned back into an observation, to ask the engine whether something else allows it.
+
+use std::sync::Arc;
+
+use crate::aggregate::{Observation, ObservedPeer};
+use crate::flow::Identity;
+use crate::policy::{NAMESPACE_KEY, Peer, Rule, Selector, Subject};
+
+/// The connection of pods that have the labels of the selectors and no others: what allows it allows
+/// everything that the rule does, as far as selectors by equality tell.
+pub fn stand_in(subject: &Subject, rule: &Rule) -> Observation {
+    let own = subject.namespace.as_str();
+    let peer = match &rule.peer {
+        Peer::Endpoints(selector) => {
+            let namespace = selector.get(NAMESPACE_KEY).unwrap_or(own);
+            ObservedPeer::Pod(pod(namespace, selector))
+        }
+        Peer::Entity(entity) => ObservedPeer::Entity(*entity),
+        Peer::Cidr(net) => ObservedPeer::World(net.addr()),
+    };
+    Observation { subject: pod(own, &subject.selector), direction: rule.direction, peer, allow: rule.allow }
+}
+
+fn pod(namespace: &str, selector: &Selector) -> Arc<Identity> {
+    let labels: Vec<String> = selector
+        .iter()
+        .map(|(key, value)| {
+            let source = if key.contains(':') { "" } else { "k8s:" };
+            format!("{source}{key}={value}")
+        })
+        .collect();
+    Arc::new(Identity::new(0, namespace, "", labels.iter().map(String::as_str)))
+}
