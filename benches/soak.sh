@@ -48,7 +48,7 @@ soak() {
   "$cpg" generate --server "$address" --no-preflight --metrics-listen 127.0.0.1:0 --duration "${seconds}s" \
     --health-file "$dir/health.json" -o "$dir/out" 2>"$dir/log" &
   pid=$!
-  until grep -q 'serving /metrics' "$dir/log"; do sleep 0.05; done
+  until grep -q 'serving /metrics' "$dir/log" 2>/dev/null; do sleep 0.05; done
   metrics=$(sed -n 's/.*serving \/metrics.*address=//p' "$dir/log")
   echo "$name"
   printf '%8s %14s %12s %10s %10s %22s\n' seconds flows flows/s "RSS MB" ledger "CPU s per million"

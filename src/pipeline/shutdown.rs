@@ -1,9 +1,14 @@
 //! Being asked to stop: by a signal, by the end of a story, by a test.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// Signals so close together are one: `timeout` sends its signal to the process and then to its whole group,
+/// which the process is in, so it can come twice.
+const SAME: Duration = Duration::from_millis(250);
 
 /// Asks every part of a run to come to its end. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -72,7 +77,13 @@ pub fn on_signals(
         let name = next().await;
         tracing::info!("{name}: writing what was learned, then ending; again to end at once");
         ours.stop();
-        at_once(next().await);
+        let first = Instant::now();
+        loop {
+            let again = next().await;
+            if first.elapsed() >= SAME {
+                return at_once(again);
+            }
+        }
     });
     Ok(stop)
 }

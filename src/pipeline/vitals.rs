@@ -103,7 +103,10 @@ impl Vitals {
     pub fn connected(&self) {
         if !self.connected.swap(true, Ordering::Relaxed) {
             self.opened.fetch_add(1, Ordering::Relaxed);
-            self.connected_since.store(Timestamp::now().as_millisecond(), Ordering::Relaxed);
+            let now = Timestamp::now().as_millisecond();
+            self.connected_since.store(now, Ordering::Relaxed);
+            // A flow may come before the first beat of the pulse.
+            self.now.store(now, Ordering::Relaxed);
             // The relay tells its nodes anew on each stream.
             *self.nodes() = Nodes::default();
         }
@@ -296,6 +299,8 @@ mod tests {
         vitals.connected();
         vitals.connected();
         assert_eq!((vitals.snapshot().reconnects, vitals.not_ready()), (0, None));
+        vitals.flow();
+        assert!(vitals.snapshot().last_flow.is_some(), "before the first beat of the pulse");
         vitals.disconnected();
         assert!(vitals.not_ready().is_some() && vitals.snapshot().connected_since.is_none());
         vitals.connected();

@@ -79,6 +79,20 @@ fn timeout_with_preserve_status_and_the_built_in_bound_give_the_same() {
 }
 
 #[test]
+fn a_signal_that_comes_twice_at_once_is_one() {
+    // As `timeout` sends it: to the process, and to the group that it is in.
+    for _ in 0..5 {
+        let server = serving(DemoRelay::new([sends(&[denied(), marker()]).then(Step::Hang)]));
+        let dir = tempfile::tempdir().unwrap();
+        let child = following(dir.path(), &server.address, &["--debug", "--flush-interval", "1h"]);
+        child.says(MARKER);
+        child.signals(&["-TERM", "-INT", "-TERM"]);
+        child.end().code(0);
+        assert_eq!(crate::live::policies(dir.path()).len(), 1);
+    }
+}
+
+#[test]
 fn a_stream_that_is_lost_for_good_is_two_and_outranks_one() {
     let script = || sends(&[now(broken())]).then(Step::Pause(Duration::from_millis(300)));
     for end in [Step::Cut, Step::EndOk] {
