@@ -63,6 +63,8 @@ pub struct Live<R: Reopen = Again> {
     lasting: Lasting,
     /// What the stream was asked for, where that was a time.
     since: Option<Timestamp>,
+    /// Nothing from before this time was asked for.
+    floor: Option<Timestamp>,
     wall: Wall,
 }
 
@@ -187,7 +189,7 @@ impl<R: Reopen> Live<R> {
                 stuck = 0;
                 Some(now)
             } else {
-                watch(&self.watch).resume(now)
+                self.resume(now)
             };
             reading.failures = 0;
             lock(&reading.fold).counters_mut().reconnects += 1;
@@ -286,7 +288,7 @@ impl<R: Reopen> Live<R> {
                         poll_at = opened + PICKED_UP.min(self.lasting.health_interval);
                     } else if next.is_none() && now >= self.rotate_at(opened, rotated, wish) {
                         let wall = self.wall.now();
-                        let since = watch(&self.watch).resume(wall).unwrap_or(wall);
+                        let since = self.resume(wall).unwrap_or(wall);
                         tracing::debug!(%since, wish, "another stream takes over");
                         next = Some((reopen.open(Start::Since(since)), now, since));
                     }
@@ -402,6 +404,12 @@ impl<R: Reopen> Live<R> {
             rotate |= watch.reached(oldest, now);
         }
         Ok(rotate)
+    }
+
+    /// From when on the next stream has to deliver.
+    fn resume(&self, now: Timestamp) -> Option<Timestamp> {
+        let since = watch(&self.watch).resume(now)?;
+        Some(self.floor.map_or(since, |floor| floor.max(since)))
     }
 
     fn tell(&self, what: impl FnOnce(&mut Watch, Timestamp)) {
