@@ -63,6 +63,8 @@ pub struct Live<R: Reopen = Again> {
     lasting: Lasting,
     /// What the stream was asked for, where that was a time.
     since: Option<Timestamp>,
+    /// Nothing from before this time was asked for.
+    floor: Option<Timestamp>,
     wall: Wall,
 }
 
@@ -176,7 +178,7 @@ impl<R: Reopen> Live<R> {
                 stuck = 0;
                 Some(now)
             } else {
-                watch(&self.watch).resume(now)
+                resume(&self.watch, self.floor, now)
             };
             reading.failures = 0;
             lock(&reading.fold).counters_mut().reconnects += 1;
@@ -275,7 +277,7 @@ impl<R: Reopen> Live<R> {
                         poll_at = opened + PICKED_UP.min(self.lasting.health_interval);
                     } else if next.is_none() && now >= self.rotate_at(opened, rotated, wish) {
                         let wall = self.wall.now();
-                        let since = watch(&self.watch).resume(wall).unwrap_or(wall);
+                        let since = resume(&self.watch, self.floor, wall).unwrap_or(wall);
                         tracing::debug!(%since, wish, "another stream takes over");
                         next = Some((reopen.open(Start::Since(since)), now, since));
                     }
@@ -401,6 +403,12 @@ impl<R: Reopen> Live<R> {
 /// The bookkeeping, also after another thread died while it held it.
 pub(super) fn watch(shared: &SharedWatch) -> std::sync::MutexGuard<'_, Watch> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From when on the next stream has to deliver.
+fn resume(shared: &SharedWatch, floor: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    let since = watch(shared).resume(now)?;
+    Some(floor.map_or(since, |floor| floor.max(since)))
 }
 
 /// The stream is there again.

@@ -47,7 +47,7 @@ fn a_kubeconfig_leads_to_the_first_file_and_a_replaced_pod_does_not_end_it() {
     }
     // What breaks a stream, and that it goes on after it.
     let dir = tempfile::tempdir().unwrap();
-    let running = following(&testbed, dir.path(), "/kubeconfig", &["--debug"]);
+    let running = following(&testbed, dir.path(), "/kubeconfig", &["--debug", "--no-history"]);
     let mut breaks = 0;
     for (port, request) in [
         (81, "/kube/relay-pod?action=replace"),

@@ -237,7 +237,7 @@ fn the_whitelist_and_the_filter_are_of_one_mind() {
     child.end().code(0).says("cpg: 1 flow in");
     assert_eq!(server.relay.flows_sent(), 1, "the relay keeps back what nobody asked for");
     let request = &server.relay.requests()[0];
-    assert!(request.follow && request.number == 0 && request.since.is_none());
+    assert!(request.follow && request.number == 0 && request.since.is_some());
     assert!(request.whitelist.iter().all(|f| f.verdict == [2] && f.event_type.len() == 3));
 }
 

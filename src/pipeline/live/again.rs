@@ -28,18 +28,25 @@ impl Live<Again> {
         watch: Watch,
     ) -> Self {
         let wall = Wall::Real;
-        let since = watch.resume(wall.now());
+        let now = wall.now();
+        let since = watch.resume(now);
+        let floor = match lasting.start {
+            _ if since.is_some() => None,
+            Start::Held => None,
+            Start::Now | Start::Last(_) => Some(now),
+            Start::Since(time) => Some(time),
+        };
         let start = since.map_or(lasting.start, Start::Since);
         let flows = relay.flows(&interest, start);
         let reopen = Some(Again { connector, interest, relay });
-        Self { flows, reopen, watch: Arc::new(Mutex::new(watch)), lasting, since, wall }
+        Self { flows, reopen, watch: Arc::new(Mutex::new(watch)), lasting, since, floor, wall }
     }
 
     /// Reads this stream until it ends.
     pub fn once(flows: Flows) -> Self {
         let wall = Wall::Real;
         let watch = Arc::new(Mutex::new(Watch::new(wall.now())));
-        Self { flows, reopen: None, watch, lasting: Lasting::default(), since: None, wall }
+        Self { flows, reopen: None, watch, lasting: Lasting::default(), since: None, floor: None, wall }
     }
 }
 

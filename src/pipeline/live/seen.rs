@@ -2,11 +2,12 @@
 //! node again asks it for everything since the begin of the stream: what came twice counts once.
 
 use std::hash::{Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
+use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::flow::Flow;
+use crate::flow::{Endpoint, Flow};
 use crate::names::NodeName;
 
 /// Events that the ring of an agent can hold at most (`hubble.eventBufferCapacity`). A node can send again
@@ -107,16 +108,16 @@ impl Seen {
     }
 }
 
-/// The agent's id of the flow; from old agents, which have none, what tells one packet's event from another's.
+/// What tells one event from another: the agent's id of it, which old agents do not give, and what it says. An
+/// event that is read again has both the same.
 fn key(flow: &Flow) -> u64 {
-    if !flow.uuid.is_empty() {
-        return xxh3_64(flow.uuid.as_bytes());
-    }
-    let number =
-        |endpoint: &Option<std::sync::Arc<crate::flow::Endpoint>>| endpoint.as_ref().map(|e| e.number);
+    let number = |endpoint: &Option<Arc<Endpoint>>| endpoint.as_ref().map(|e| e.number);
     let mut hasher = Xxh3Default::new();
-    (flow.time, flow.verdict, flow.event, flow.drop_reason.0, flow.direction, flow.ip).hash(&mut hasher);
-    (flow.connection().map(|c| c.0), number(&flow.source), number(&flow.destination)).hash(&mut hasher);
+    (&flow.uuid, flow.time, flow.verdict, flow.event, flow.drop_reason.0, flow.direction).hash(&mut hasher);
+    (flow.ip, flow.connection().map(|c| c.0)).hash(&mut hasher);
+    // A protocol without ports makes no connection.
+    std::mem::discriminant(&flow.l4).hash(&mut hasher);
+    (number(&flow.source), number(&flow.destination)).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -126,11 +127,12 @@ mod tests {
     use crate::pipeline::live::tests::flow;
 
     #[test]
-    fn a_flow_is_known_by_node_and_uuid() {
+    fn a_flow_is_known_by_node_uuid_and_content() {
         let mut seen = Seen::new();
         assert_eq!(seen.note(&flow("n1", "a", 1)), Known::New);
         assert_eq!(seen.note(&flow("n2", "a", 1)), Known::New);
-        assert_eq!(seen.note(&flow("n1", "a", 9)), Known::Repeated);
+        assert_eq!(seen.note(&flow("n1", "b", 1)), Known::New);
+        assert_eq!(seen.note(&flow("n1", "a", 1)), Known::Repeated);
     }
 
     #[test]

@@ -204,6 +204,7 @@ async fn play(acts: &[Act], stop_after: u64, lasting: Lasting, answers: Answers)
         watch: Arc::clone(&watch),
         lasting,
         since: None,
+        floor: None,
         wall: Wall::Told(start(), begin),
     };
     let fold = Arc::new(Mutex::new(Fold::new(Arc::default())));
