@@ -116,7 +116,7 @@ impl<R: Reopen> Live<R> {
     pub(super) fn over(flows: R::Flows) -> Self {
         let wall = Wall::Real;
         let watch = Arc::new(Mutex::new(Watch::new(wall.now())));
-        Self { flows, reopen: None, watch, lasting: Lasting::default(), since: None, wall }
+        Self { flows, reopen: None, watch, lasting: Lasting::default(), since: None, floor: None, wall }
     }
 
     /// Reads until the run is to stop, or a stream ends for good.
@@ -189,7 +189,7 @@ impl<R: Reopen> Live<R> {
                 stuck = 0;
                 Some(now)
             } else {
-                self.resume(now)
+                resume(&self.watch, self.floor, now)
             };
             reading.failures = 0;
             lock(&reading.fold).counters_mut().reconnects += 1;
@@ -288,7 +288,7 @@ impl<R: Reopen> Live<R> {
                         poll_at = opened + PICKED_UP.min(self.lasting.health_interval);
                     } else if next.is_none() && now >= self.rotate_at(opened, rotated, wish) {
                         let wall = self.wall.now();
-                        let since = self.resume(wall).unwrap_or(wall);
+                        let since = resume(&self.watch, self.floor, wall).unwrap_or(wall);
                         tracing::debug!(%since, wish, "another stream takes over");
                         next = Some((reopen.open(Start::Since(since)), now, since));
                     }
@@ -406,12 +406,6 @@ impl<R: Reopen> Live<R> {
         Ok(rotate)
     }
 
-    /// From when on the next stream has to deliver.
-    fn resume(&self, now: Timestamp) -> Option<Timestamp> {
-        let since = watch(&self.watch).resume(now)?;
-        Some(self.floor.map_or(since, |floor| floor.max(since)))
-    }
-
     fn tell(&self, what: impl FnOnce(&mut Watch, Timestamp)) {
         what(&mut watch(&self.watch), self.wall.now());
     }
@@ -420,6 +414,12 @@ impl<R: Reopen> Live<R> {
 /// The bookkeeping, also after another thread died while it held it.
 pub(super) fn watch(shared: &SharedWatch) -> std::sync::MutexGuard<'_, Watch> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From when on the next stream has to deliver.
+fn resume(shared: &SharedWatch, floor: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    let since = watch(shared).resume(now)?;
+    Some(floor.map_or(since, |floor| floor.max(since)))
 }
 
 /// The stream is there again.

@@ -346,6 +346,7 @@ fn run(kube: bool, faults: &[Fault], random: u64) {
         scene.inflict(*fault);
         scene.settle(*fault);
         table.push((*fault, start.elapsed().as_secs_f64()));
+        println!("{:>3} {fault:?} {:.1} s", number + 1, start.elapsed().as_secs_f64());
     }
     // A node that never joined is in no log that counts.
     let joined = scene.known.contains(&nodes);
