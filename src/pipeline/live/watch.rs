@@ -338,12 +338,12 @@ impl Watch {
 
     /// From when on to ask for flows of nodes that have some, and of which none came lately; `None`: of no node.
     pub fn suspects(&self, now: Timestamp) -> Option<Timestamp> {
-        let since = self.told?;
-        let due = now.duration_since(since) > DUE;
+        // Long enough ago for a flow to be due, however often the relay is asked.
+        let since = self.told?.min(now.saturating_sub(2 * DUE).unwrap_or(now));
         let silent = |node: &Node| {
             node.ring.is_some_and(|ring| ring.grew) && node.heard.is_none_or(|heard| heard < since)
         };
-        (due && self.nodes.values().any(silent)).then_some(since)
+        self.nodes.values().any(silent).then_some(since)
     }
 
     /// What nodes have since that time. Whether one has a flow that should have come and did not.
