@@ -293,8 +293,10 @@ fn what_changes_while_it_runs() {
     // Each round breaks the watch in another way, changes the policies meanwhile, and then sends flows.
     for (round, forgets) in [None, Some(false), Some(true)].into_iter().enumerate() {
         let mut script = sends(&[denied().port(83)]);
-        for _ in 0..12 {
-            script = script.then(Step::Pause(Duration::from_millis(500))).send_all([flow(denied())]);
+        for n in 0..12 {
+            // The same flow twice would count once.
+            let again = denied().set("/uuid", format!("0b0e6d7a-0000-4000-8000-{n:012}").into());
+            script = script.then(Step::Pause(Duration::from_millis(500))).send_all([flow(again)]);
         }
         let script = script.send_all([flow(denied().port(81)), flow(marker())]).then(Step::Hang);
         let relay = serving(DemoRelay::new([script]));

@@ -1,7 +1,6 @@
 //! Output directories on file systems that are full or read-only: a small tmpfs in a mount namespace of its
 //! own, which needs root.
 
-use std::path::Path;
 use std::process::Command;
 
 use crate::support::{Line, Ran, capture, denied, finished, pod, skipped, write};
@@ -21,7 +20,7 @@ pub(crate) fn in_namespace(lines: &[Line], script: &str) -> Option<Ran> {
         .args(["--mount", "sh", "-e", "-c", script])
         .current_dir(dir.path())
         .env("CPG", env!("CARGO_BIN_EXE_cpg"))
-        .env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
+        .env("XDG_CACHE_HOME", dir.path().join(".cache"))
         .output()
         .unwrap();
     Some(finished(output))

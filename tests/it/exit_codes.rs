@@ -49,9 +49,11 @@ fn what_was_dropped_decides() {
     // Known noise.
     let of = |n| noise(n);
     let (one, two) = (of("1"), of("2"));
+    // The same flow twice would count once.
+    let other = new.clone().set("/uuid", "0b0e6d7a-0000-4000-8000-000000000002".into());
     check(&[old, new.clone()], &[FAIL, &one[0], &one[1]], 0);
-    check(&[new.clone(), new.clone()], &[FAIL, &one[0], &one[1]], 1);
-    check(&[new.clone(), new.clone()], &[FAIL, &two[0], &two[1]], 0);
+    check(&[new.clone(), other.clone()], &[FAIL, &one[0], &one[1]], 1);
+    check(&[new.clone(), other.clone()], &[FAIL, &two[0], &two[1]], 0);
     check(std::slice::from_ref(&new), &[FAIL, "--infra-threshold", "FIB_LOOKUP_FAILED=9"], 1);
     // Reasons that nobody wants to see have no say; nor have security drops.
     check(&[new], &[FAIL, "--ignore-drop-reason", "CT_MAP_INSERTION_FAILED"], 0);

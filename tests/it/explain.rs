@@ -162,7 +162,7 @@ fn without_evidence_everything_is_by_hand() {
     let dir = example();
     let said = explain(dir.path(), &["shop/web", "--evidence-dir", "none"]).code(0).stdout;
     assert!(said.contains("no evidence") && said.matches("written by hand").count() == 6, "{said}");
-    let (path, text) = crate::support::tree(&dir.path().join("ev")).pop_first().unwrap();
+    let (path, text) = crate::evidence::files(&dir.path().join("ev")).pop_first().unwrap();
     write(&dir.path().join("ev").join(path), &text[..text.len() / 2]);
     explain(dir.path(), &["shop/web"]).code(2).says("is no evidence that cpg wrote");
 }

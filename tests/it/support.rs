@@ -21,8 +21,8 @@ pub(crate) struct Ran {
 pub(crate) fn cpg(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cpg"));
     command.current_dir(dir).stdin(Stdio::null());
-    // Not into the cache of whoever runs the tests. Each test has directories of its own in it.
-    command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    // Not into the cache of whoever runs the tests.
+    command.env("XDG_CACHE_HOME", dir.join(".cache"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         let other = ["RUST_LOG", "NO_COLOR", "COLUMNS"];
