@@ -8,7 +8,9 @@ use anyhow::Context as _;
 use super::args::{EvidenceArgs, EvidenceCommand};
 use super::{output, settings};
 use crate::evidence::{Caps, Counts, Evidence};
-use crate::store::{EvidenceFiles, evidence_dir};
+use crate::pipeline::read_watch_file;
+use crate::state::write_log;
+use crate::store::{EvidenceFiles, evidence_dir, write_private};
 use crate::text::{count, visible};
 
 pub(super) fn run(args: EvidenceArgs) -> ExitCode {
@@ -68,6 +70,10 @@ fn merge(from: &[PathBuf], to: PathBuf, caps: Caps) -> anyhow::Result<ExitCode> 
                 }
             }
         }
+        if let Err(e) = join_watched(from, to.directory()) {
+            done.unreadable += 1;
+            output::say(&format!("error: {}", visible(&format!("{e:#}"), 2_000)));
+        }
         anyhow::Ok(done)
     })??;
     output::say(&format!(
@@ -81,6 +87,25 @@ fn merge(from: &[PathBuf], to: PathBuf, caps: Caps) -> anyhow::Result<ExitCode> 
         output::say(&format!("  the evidence of {} had no room", count(done.left_out, "rule")));
     }
     Ok(if done.unreadable + done.left_out > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS })
+}
+
+/// Joins what was watched.
+fn join_watched(from: &[PathBuf], to: &Path) -> anyhow::Result<()> {
+    let read = |directory: &Path| {
+        let path = directory.join(settings::COVERAGE);
+        read_watch_file(&path).map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))
+    };
+    let before = read(to)?;
+    let mut log = before.clone().unwrap_or_default();
+    for directory in from {
+        if let Some(other) = read(directory)? {
+            log.join(&other);
+        }
+    }
+    if log != before.unwrap_or_default() {
+        write_private(&to.join(settings::COVERAGE), &write_log(&log))?;
+    }
+    Ok(())
 }
 
 /// Joins one file into the one of its policy.

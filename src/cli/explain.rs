@@ -8,14 +8,18 @@ mod text;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::args::{ExplainArgs, ExplainFormat};
+use super::settings::COVERAGE;
 use super::{evidence_command, output};
+use crate::coverage::WatchLog;
 use crate::evidence::{Entry, Evidence, SessionId, State, stand_in};
 use crate::flow::Direction;
 use crate::merge::{Says, meaning, written};
+use crate::pipeline::read_watch_file;
 use crate::policy::spec::Path as Place;
 use crate::policy::validate::marks;
 use crate::policy::{Rule, Subject, read_documents, yaml};
@@ -33,6 +37,8 @@ struct Explained {
     files: Vec<(PathBuf, Option<String>)>,
     /// Where its evidence is, and what it says; empty where there is none.
     evidence: (PathBuf, Evidence),
+    /// What runs watched and missed, where that is known.
+    watched: Option<Arc<WatchLog>>,
     lines: Vec<Line>,
     /// Lines that the filters left out.
     filtered: usize,
@@ -90,7 +96,9 @@ fn explain(args: ExplainArgs, filter: &Filter) -> anyhow::Result<Vec<Explained>>
     let mut store = Store::dry_run(args.output_dir.clone())?;
     let files = EvidenceFiles::new(evidence_command::place(args.evidence_dir, &args.output_dir)?);
     let found = find::find(&args.target, &mut store, &files)?;
-    let mut around = Around { store, known: None };
+    let path = files.directory().join(COVERAGE);
+    let watched = read_watch_file(&path).map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?;
+    let mut around = Around { store, known: None, watched: watched.map(Arc::new) };
     found.into_iter().map(|found| one(found, &args.output_dir, &files, &mut around, filter)).collect()
 }
 
@@ -98,6 +106,7 @@ fn explain(args: ExplainArgs, filter: &Filter) -> anyhow::Result<Vec<Explained>>
 struct Around {
     store: Store,
     known: Option<Known>,
+    watched: Option<Arc<WatchLog>>,
 }
 
 fn one(
@@ -154,7 +163,8 @@ fn one(
     let all = lines.len();
     lines.retain(|line| filter.wants(line));
     let filtered = all - lines.len();
-    Ok(Explained { subject, files: named, evidence: (place, evidence), lines, filtered })
+    let watched = around.watched.clone();
+    Ok(Explained { subject, files: named, evidence: (place, evidence), watched, lines, filtered })
 }
 
 // === impl Around ===

@@ -17,11 +17,15 @@ use crate::flow::{Interest, Namespaces};
 use crate::health::{Noise, parse_threshold};
 use crate::kube::{Access, ClusterPolicies};
 use crate::names::Namespace;
-use crate::pipeline::{Common, HealthFile, Keeper, LEDGER_CAPACITY, Recorder, Stop, Writer, on_signals};
+use crate::pipeline::{
+    Common, HealthFile, Keeper, LEDGER_CAPACITY, Recorder, Stop, WatchFile, Writer, on_signals,
+};
 use crate::source::replay::Input;
 use crate::store::{EvidenceFiles, Store, evidence_dir};
 use crate::text::visible;
 
+/// What was watched, in the directory of the evidence.
+pub(super) const COVERAGE: &str = "coverage.json";
 /// How long another cpg on the same directory is waited for.
 pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -318,10 +322,18 @@ impl Run {
         let writer = Writer::new(store, LEDGER_CAPACITY).recording(recorder);
         let keeper = Keeper::new(Arc::clone(&self.filters), self.flush_interval, writer)
             .ending_within(self.shutdown_timeout)
-            .reporting(common, self.noise.clone(), file);
+            .reporting(common, self.noise.clone(), file)
+            .logging(self.evidence().map(|files| WatchFile::new(files.directory().join(COVERAGE))));
         match cluster {
             Some((policies, patience)) => keeper.with_cluster(policies, patience),
             None => keeper,
+        }
+    }
+
+    fn evidence(&self) -> Option<&EvidenceFiles> {
+        match &self.output {
+            Output::Directory { evidence: Some((files, _)), .. } => Some(files),
+            Output::Directory { evidence: None, .. } | Output::DryRun { .. } => None,
         }
     }
 

@@ -154,7 +154,7 @@ impl Gaps {
 }
 
 /// Adds a span to sorted ones that do not touch.
-fn put(spans: &mut Vec<Span>, (mut from, mut to): Span) {
+pub(super) fn put(spans: &mut Vec<Span>, (mut from, mut to): Span) {
     let begin = spans.partition_point(|(_, end)| *end < from);
     let mut end = begin;
     while let Some((first, last)) = spans.get(end).filter(|(first, _)| *first <= to) {

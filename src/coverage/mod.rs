@@ -12,9 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 use crate::names::{Namespace, NodeName};
 
 mod gaps;
+mod log;
 mod reason;
 
 pub use gaps::{Gap, Gaps};
+pub use log::WatchLog;
 pub use reason::Reason;
 
 /// Of a stretch of time, how much was watched. Times of several nodes add up.

@@ -38,8 +38,6 @@ pub struct Counters {
     /// Flows that came once more, after a reconnect or from a node that the relay found again. They are in no
     /// other counter, nor in [`Counters::flows`].
     pub repeated: u64,
-    /// Times that flows were forgotten too early for want of room: some may be counted twice.
-    pub forgotten: u64,
     /// Flows, counted elsewhere, that were dropped before the start of the run.
     pub history: u64,
     /// Messages that could not be decoded; some may have been flows.
@@ -73,13 +71,27 @@ pub enum Cap {
     HealthPlaces,
     /// The namespaces that were seen.
     Namespaces,
+    /// The flows that came already: some may count twice.
+    Repeated,
+    /// The gaps: some that are told are longer than they were.
+    Gaps,
+    /// The nodes that are watched: those beyond are in no number of what was watched.
+    Nodes,
 }
 
 // === impl Cap ===
 
 impl Cap {
     /// Every table.
-    pub const ALL: [Self; 4] = [Self::Ledger, Self::Source, Self::HealthPlaces, Self::Namespaces];
+    pub const ALL: [Self; 7] = [
+        Self::Ledger,
+        Self::Source,
+        Self::HealthPlaces,
+        Self::Namespaces,
+        Self::Repeated,
+        Self::Gaps,
+        Self::Nodes,
+    ];
 
     /// The word for summaries and metrics.
     pub fn as_str(self) -> &'static str {
@@ -88,6 +100,9 @@ impl Cap {
             Self::Source => "source_share",
             Self::HealthPlaces => "health_places",
             Self::Namespaces => "namespaces",
+            Self::Repeated => "repeated_flows",
+            Self::Gaps => "gaps",
+            Self::Nodes => "nodes",
         }
     }
 }
@@ -160,7 +175,6 @@ impl Counters {
             lost,
             lost_by_node,
             repeated,
-            forgotten,
             history,
             undecodable,
             reconnects,
@@ -183,7 +197,6 @@ impl Counters {
             self.add_lost(source, node, events);
         }
         self.repeated += repeated;
-        self.forgotten += forgotten;
         self.history += history;
         self.undecodable += undecodable;
         self.reconnects += reconnects;

@@ -14,7 +14,7 @@ use super::shutdown::Stage;
 use super::writer::Moved;
 use super::{
     Common, Counters, FeedEnd, Fold, HealthFile, Keeping, Live, Reopen, Replay, SharedWatch, Stop, Summary,
-    Vitals, Writer, tasks,
+    Vitals, WatchFile, Writer, tasks,
 };
 use crate::aggregate::{Ledger, Settling};
 use crate::classify::{Filters, Skip};
@@ -57,6 +57,8 @@ pub struct Keeper {
     after_signal: Duration,
     noise: Noise,
     health_file: Option<HealthFile>,
+    /// Where what was watched goes.
+    watch_file: Option<WatchFile>,
     /// Tasks that did not survive.
     faults: Vec<String>,
 }
@@ -96,6 +98,7 @@ impl Keeper {
             after_signal: AFTER_SIGNAL,
             noise: Noise::default(),
             health_file: None,
+            watch_file: None,
             faults: Vec::new(),
         }
     }
@@ -122,6 +125,12 @@ impl Keeper {
     #[must_use]
     pub fn ending_within(self, after_signal: Duration) -> Self {
         Self { after_signal, ..self }
+    }
+
+    /// What was watched goes to this file.
+    #[must_use]
+    pub fn logging(self, file: Option<WatchFile>) -> Self {
+        Self { watch_file: file, ..self }
     }
 
     /// `common` says which drops are history, those of `noise` do not count, and all of them go to `file`.
@@ -206,12 +215,16 @@ impl Keeper {
                     if let Some(watch) = &self.watch {
                         let watch = super::live::watch(watch);
                         self.common.vitals.set_gaps(watch.gaps());
+                        watch.count_caps(&mut self.counters);
                         let (connected, known) = watch.connected();
                         self.common.vitals.set_nodes(connected as u64, (known - connected) as u64);
                     }
                     let pending = |fold: &Shared| lock(fold).counters_mut().unhandled();
                     let unhandled = self.counters.unhandled() + folds.iter().map(pending).sum::<u64>();
                     self.notices.tell(unhandled, Instant::now());
+                    if let (Some(file), Some(watch)) = (&mut self.watch_file, &self.watch) {
+                        file.tick(|| super::live::watch(watch).coverage(Timestamp::now()));
+                    }
                     if let Some(file) = &mut self.health_file {
                         let of = circumstances(&self.common, &self.root, clock, false);
                         file.tick(&self.counters.health, &self.noise, &of).await;
@@ -219,6 +232,8 @@ impl Keeper {
                 }
             }
         };
+        // What comes later, as the last writes, is no time that was to be watched.
+        let until = Timestamp::now();
         let (after_signal, stage) = (self.after_signal, self.stage.clone());
         let asked = stop.clone();
         let last = async {
@@ -243,7 +258,7 @@ impl Keeper {
             }
             () = tokio::time::sleep(AFTER_INPUT) => Some((AFTER_INPUT, stage.now())),
         };
-        self.finish(end.unwrap_or(FeedEnd::Stopped), late, started.elapsed(), clock).await
+        self.finish(end.unwrap_or(FeedEnd::Stopped), late, started.elapsed(), (clock, until)).await
     }
 
     /// Whether a window would come too early: what the cluster allows is not known yet.
@@ -363,17 +378,35 @@ impl Keeper {
         end: FeedEnd,
         late: Option<(Duration, String)>,
         elapsed: Duration,
-        clock: Timestamp,
+        (clock, until): (Timestamp, Timestamp),
     ) -> Summary {
         let Self {
-            root, writer, counters, filters, cluster, watch, common, noise, health_file, faults, ..
+            root,
+            writer,
+            mut counters,
+            filters,
+            cluster,
+            watch,
+            common,
+            noise,
+            health_file,
+            watch_file,
+            faults,
+            ..
         } = self;
-        let coverage = watch.map(|shared| super::live::watch(&shared).coverage(Timestamp::now()));
+        let coverage = watch.map(|shared| {
+            let watch = super::live::watch(&shared);
+            watch.count_caps(&mut counters);
+            watch.coverage(until)
+        });
         let mut results = writer.as_ref().map(|w| w.results().clone()).unwrap_or_default();
         let changes = writer.as_ref().and_then(Writer::changes);
         results.cluster_notes = cluster.map(|cluster| cluster.policies.notes()).unwrap_or_default();
         common.vitals.detach();
         let of = circumstances(&common, &root, clock, true);
+        if let (Some(file), Some(coverage)) = (watch_file, &coverage) {
+            file.finish(coverage).await;
+        }
         let (health_file, health_error) = match health_file {
             Some(file) => file.finish(&counters.health, &noise, &of).await,
             None => (None, None),

@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_stream::StreamExt as _;
 
 use super::feed::{FeedEnd, Shared, lock};
-use super::{Backoff, Stop};
+use super::{Backoff, Cap, Stop};
 use crate::source::Item;
 use crate::source::relay::{ConnectErrorKind, EndKind, Start, StreamEnd};
 
@@ -357,7 +357,9 @@ impl<R: Reopen> Live<R> {
                     Known::Repeated => fold.counters_mut().repeated += 1,
                     Known::New | Known::NewForOthers => {
                         reading.news = true;
-                        fold.counters_mut().forgotten += u64::from(known == Known::NewForOthers);
+                        if known == Known::NewForOthers {
+                            fold.counters_mut().cap(Cap::Repeated, 1);
+                        }
                     }
                 }
                 if known != Known::Repeated {

@@ -24,6 +24,7 @@ mod shutdown;
 mod summary;
 mod tasks;
 mod vitals;
+mod watch_file;
 mod watched;
 mod writer;
 
@@ -42,6 +43,7 @@ pub use shutdown::{Stop, on_signals};
 pub use summary::{Exit, Summary, filter_name, lost_source_name, verdict_name};
 pub use tasks::{ended, named, panic_line};
 pub use vitals::{Snapshot, Vitals};
+pub use watch_file::{WatchFile, read as read_watch_file};
 pub use writer::{PolicyCounts, Results, Writer};
 
 /// Distinct observations that one window holds: about 100 MB when full, and up to 600 MB when each of them

@@ -212,7 +212,10 @@ impl Summary {
             ("came once more and were not counted again", c.repeated),
             ("messages that could not be decoded", c.undecodable),
             ("times connected again", c.reconnects),
-            ("forgotten early: some flows may count twice", c.forgotten),
+            (
+                "forgotten early: some flows may count twice",
+                c.caps.get(&Cap::Repeated).copied().unwrap_or_default(),
+            ),
         ] {
             if n > 0 {
                 writeln!(f, "  {name:<49} {:>9}", grouped(n))?;
@@ -385,7 +388,8 @@ impl fmt::Display for Summary {
         self.policies(f)?;
         self.health(f, "broken in the cluster: no policy helps", is_broken)?;
         self.health(f, "refused by configuration: no allow rule helps", is_refusal)?;
-        for cap in c.caps.keys().filter(|cap| matches!(cap, Cap::HealthPlaces | Cap::Namespaces)) {
+        for cap in c.caps.keys().filter(|cap| matches!(cap, Cap::HealthPlaces | Cap::Namespaces | Cap::Nodes))
+        {
             writeln!(f, "  the table of {} was full: it is not complete", cap.as_str())?;
         }
         for why in self.unfinished() {

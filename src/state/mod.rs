@@ -13,6 +13,9 @@ use crate::coverage::{Gaps, Marks};
 use crate::text::visible;
 
 mod format;
+mod log;
+
+pub use log::{read_log, write_log};
 
 /// What the file is called.
 const FILE: &str = "watch.json";

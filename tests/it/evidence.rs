@@ -34,9 +34,12 @@ fn replay(dir: &Path, name: &str, lines: &[Line], args: &[&str]) -> Ran {
     run(dir, &[&["replay", name, "--evidence-dir", "ev"], args].concat())
 }
 
-/// The evidence files below a directory; the report of drops stands beside them.
+/// The evidence files below a directory; the report of drops and what was watched stand beside them.
 pub(crate) fn files(dir: &Path) -> BTreeMap<PathBuf, String> {
-    tree(dir).into_iter().filter(|(path, _)| !path.ends_with("cluster-health.json")).collect()
+    tree(dir)
+        .into_iter()
+        .filter(|(path, _)| !path.ends_with("cluster-health.json") && !path.ends_with("coverage.json"))
+        .collect()
 }
 
 /// The one evidence file of a directory, with its text.
@@ -412,4 +415,43 @@ fn two_directories_join_in_any_order_and_twice() {
     run(dir.path(), &["evidence", "merge", "a/ev", "d/ev", "-o", "abc"]).code(2).says("version 3");
     assert_eq!(tree(&dir.path().join("abc")), all);
     run(dir.path(), &["evidence", "merge", "nowhere", "-o", "abc"]).code(2).says("nowhere is no directory");
+}
+
+#[test]
+fn what_was_watched_stands_beside_it() {
+    use crate::live::{MARKER, marker, sends, serving};
+    let script = || sends(&[denied(), marker()]).then(cpg::demo::Step::Hang);
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let server = serving(cpg::demo::DemoRelay::new([script()]));
+        let child = server.generate(dir.path(), &["--evidence-dir", "ev"]);
+        child.says(MARKER);
+        child.signal("-TERM");
+        child.end().code(0);
+    }
+    let text = std::fs::read_to_string(dir.path().join("ev/coverage.json")).unwrap();
+    let log = cpg::state::read_log(&text).unwrap();
+    assert_eq!(log.runs().len(), 2, "{text}");
+    // Nothing is known yet of how far back its only node was read: that is a gap, and said.
+    assert!(!log.gaps().is_empty(), "{text}");
+    let explain = ["explain", "shop/web", "--evidence-dir", "ev"];
+    let said = run(dir.path(), &explain).code(0).stdout;
+    assert!(
+        said.contains("the relay was watched in 2 runs from") && said.contains("of which no flow is known"),
+        "{said}"
+    );
+    let json: Value =
+        serde_json::from_str(&run(dir.path(), &[&explain[..], &["--json"]].concat()).code(0).stdout).unwrap();
+    assert_eq!(json["policies"][0]["watched"]["runs"].as_array().unwrap().len(), 2);
+    // A capture says nothing about what was watched; a damaged file is set aside by the next run.
+    write(&dir.path().join("ev/coverage.json"), "{");
+    replay(dir.path(), "c.jsonl", &[nth(1, 80)], &[]).code(0);
+    assert_eq!(std::fs::read_to_string(dir.path().join("ev/coverage.json")).unwrap(), "{");
+    run(dir.path(), &explain).code(2).says("coverage.json");
+    let server = serving(cpg::demo::DemoRelay::new([script()]));
+    let child = server.generate(dir.path(), &["--evidence-dir", "ev"]);
+    child.says(MARKER);
+    child.signal("-TERM");
+    child.end().code(0).says("coverage.json.damaged");
+    run(dir.path(), &explain).code(0);
 }

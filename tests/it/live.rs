@@ -37,7 +37,7 @@ pub(crate) fn sends(lines: &[Line]) -> Script {
 
 impl Serving {
     /// Follows this relay; a later flag wins over an earlier one.
-    fn generate(&self, dir: &Path, args: &[&str]) -> Running {
+    pub(crate) fn generate(&self, dir: &Path, args: &[&str]) -> Running {
         let common = ["generate", "--debug", "--server", &self.address, "--flush-interval", "200ms"];
         Running::new(cpg(dir).args([&common, args].concat()))
     }

@@ -1,9 +1,11 @@
 //! The explanation as an object, for JSON and YAML.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{Explained, Line, Status, What, latest};
 use crate::aggregate::Sample;
+use crate::coverage::{Gap, WatchLog};
 use crate::evidence::{Entry, Session, SessionId, Times, confidence};
 use crate::policy::{Allow, Peer, Selector};
 
@@ -28,9 +30,22 @@ fn policy(explained: &Explained) -> Value {
         "files": files,
         "evidence": if evidence.rules.is_empty() { Value::Null } else { place.display().to_string().into() },
         "latest_session": latest(explained).map(|(id, session)| session_of(id, session)),
+        "watched": explained.watched.as_ref().map(|log| watched(log)),
         "rules": explained.lines.iter().map(|line| rule(explained, line)).collect::<Vec<_>>(),
         "filtered": explained.filtered,
         "left_out": evidence.left_out,
+    })
+}
+
+fn watched(log: &WatchLog) -> Value {
+    let times = |from: &Timestamp, to: &Timestamp| json!({ "from": from.to_string(), "to": to.to_string() });
+    let gap = |gap: Gap| {
+        json!({ "node": gap.node.as_ref().map(|node| node.as_str()), "reason": gap.reason.as_str(),
+                "from": gap.from.to_string(), "to": gap.to.to_string() })
+    };
+    json!({
+        "runs": log.runs().iter().map(|(from, to)| times(from, to)).collect::<Vec<_>>(),
+        "gaps": log.gaps().iter().map(gap).collect::<Vec<_>>(),
     })
 }
 

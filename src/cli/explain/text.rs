@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::super::diff::Colours;
 use super::{Explained, Line, Status, latest};
 use crate::aggregate::Sample;
+use crate::coverage::WatchLog;
 use crate::evidence::{Entry, Level, State, confidence};
 use crate::text::{count, grouped, visible};
 
@@ -67,6 +68,9 @@ impl Page {
             }
             None => self.line(2, "no evidence: cpg wrote none of it, or kept none (--no-evidence)"),
         }
+        if let Some(watched) = &explained.watched {
+            self.watched(watched);
+        }
         for line in &explained.lines {
             self.out.push('\n');
             self.rule(line);
@@ -78,6 +82,25 @@ impl Page {
         let left_out = explained.evidence.1.left_out;
         if left_out > 0 {
             self.line(2, &format!("the evidence of {} had no room in the file", count(left_out, "rule")));
+        }
+    }
+
+    /// What runs watched of the relay, so that nobody takes the rest of the time for quiet.
+    fn watched(&mut self, log: &WatchLog) {
+        let (Some((from, _)), Some((_, to))) = (log.runs().first(), log.runs().last()) else { return };
+        let runs = count(log.runs().len() as u64, "run");
+        self.line(2, &format!("the relay was watched in {runs} from {from:.0} to {to:.0}"));
+        if let Some(longest) = log.gaps().iter().max_by_key(|gap| gap.to.duration_since(gap.from)) {
+            let node = longest.node.as_ref().map_or("any node", |node| node.as_str());
+            let about = format!(
+                "{} in it, of which no flow is known: the longest {:.1} s from {:.0} on {} ({})",
+                count(log.gaps().len() as u64, "gap"),
+                longest.to.duration_since(longest.from).as_secs_f64(),
+                longest.from,
+                visible(node, 253),
+                longest.reason.words()
+            );
+            self.line(2, &about);
         }
     }
 
@@ -175,6 +198,7 @@ impl Page {
                 column = indent + wide;
             } else if column + 1 + wide > self.width {
                 let deeper = indent + 2;
+                self.out.truncate(self.out.trim_end_matches(' ').len());
                 let _ = write!(self.out, "\n{:deeper$}{word}", "");
                 column = deeper + wide;
             } else {
