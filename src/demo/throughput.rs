@@ -19,17 +19,26 @@ use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::{Grpc, NamedService, ServerStreamingService};
 
 use super::relay::{DemoRelay, STREAM_BUFFER, serve_service};
+use crate::source::proto::observer::get_flows_response::ResponseTypes;
 use crate::source::proto::observer::observer_server::ObserverServer;
 use crate::source::proto::observer::{GetFlowsRequest, GetFlowsResponse};
 
-/// What is sent: a list of responses, again and again, until `count` of them are out. Filters, masks
-/// and `follow` are not looked at; the stream ends with OK.
+/// What is sent: a list of responses, again and again, until `count` of them are out; in each lap with other
+/// uuids, since a flow that comes twice counts once. Filters, masks and `follow` are not looked at; the stream
+/// ends with OK.
 #[derive(Debug, Clone)]
 pub struct Load {
-    encoded: Arc<[Bytes]>,
+    encoded: Arc<[Encoding]>,
     count: u64,
     /// Responses a second; `None`: as fast as the client reads.
     rate: Option<u32>,
+}
+
+/// A response as bytes, and where the text of its uuid begins.
+#[derive(Debug, Clone)]
+struct Encoding {
+    bytes: Bytes,
+    uuid: Option<usize>,
 }
 
 type Responses = Box<dyn Iterator<Item = Result<Bytes, Status>> + Send>;
@@ -50,7 +59,7 @@ struct Encoded;
 impl Load {
     /// `count` responses, repeating these; none if there are none to repeat.
     pub fn new(responses: &[GetFlowsResponse], count: u64) -> Self {
-        let encoded: Arc<[Bytes]> = responses.iter().map(|r| Bytes::from(r.encode_to_vec())).collect();
+        let encoded: Arc<[Encoding]> = responses.iter().map(Encoding::of).collect();
         Self { count: if encoded.is_empty() { 0 } else { count }, encoded, rate: None }
     }
 
@@ -62,20 +71,48 @@ impl Load {
 
     /// The bytes of all responses together.
     pub fn bytes(&self) -> u64 {
-        let lap: u64 = self.encoded.iter().map(|b| b.len() as u64).sum();
+        let lap: u64 = self.encoded.iter().map(|e| e.bytes.len() as u64).sum();
         let laps = self.count.checked_div(self.encoded.len() as u64).unwrap_or(0);
         let rest = usize::try_from(self.count.checked_rem(self.encoded.len() as u64).unwrap_or(0));
-        let rest = self.encoded.iter().take(rest.unwrap_or(0)).map(|b| b.len() as u64).sum::<u64>();
+        let rest = self.encoded.iter().take(rest.unwrap_or(0)).map(|e| e.bytes.len() as u64).sum::<u64>();
         lap * laps + rest
     }
 
     fn stream(self) -> impl Iterator<Item = Result<Bytes, Status>> + Send {
-        let mut at = 0;
+        let (mut at, mut lap) = (0, 0);
         (0..self.count).map_while(move |_| {
-            let next = self.encoded.get(at).cloned();
-            at = if at + 1 == self.encoded.len() { 0 } else { at + 1 };
+            let next = self.encoded.get(at).map(|encoding| encoding.in_lap(lap));
+            (at, lap) = if at + 1 == self.encoded.len() { (0, lap + 1) } else { (at + 1, lap) };
             next.map(Ok)
         })
+    }
+}
+
+// === impl Encoding ===
+
+impl Encoding {
+    /// Digits of the lap in a uuid.
+    const DIGITS: usize = 8;
+
+    fn of(response: &GetFlowsResponse) -> Self {
+        let bytes = Bytes::from(response.encode_to_vec());
+        let uuid = match &response.response_types {
+            Some(ResponseTypes::Flow(flow)) if flow.uuid.len() >= Self::DIGITS => {
+                memchr::memmem::find(&bytes, flow.uuid.as_bytes())
+            }
+            _ => None,
+        };
+        Self { bytes, uuid }
+    }
+
+    /// The response with the number of the lap at the begin of its uuid.
+    fn in_lap(&self, lap: u32) -> Bytes {
+        let (Some(uuid), true) = (self.uuid, lap > 0) else { return self.bytes.clone() };
+        let mut bytes = self.bytes.to_vec();
+        if let Some(digits) = bytes.get_mut(uuid..uuid + Self::DIGITS) {
+            digits.copy_from_slice(format!("{lap:08x}").as_bytes());
+        }
+        bytes.into()
     }
 }
 
@@ -188,5 +225,36 @@ impl Decoder for Encoded {
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<GetFlowsRequest>, Status> {
         let request = GetFlowsRequest::decode(buf).map_err(io::Error::other)?;
         Ok(Some(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::proto::flow::Flow;
+
+    #[test]
+    fn each_lap_has_uuids_of_its_own() {
+        let flow = |uuid: &str| {
+            let flow = Flow { uuid: uuid.into(), node_name: "n1".into(), ..Flow::default() };
+            GetFlowsResponse {
+                response_types: Some(ResponseTypes::Flow(flow)),
+                ..GetFlowsResponse::default()
+            }
+        };
+        let responses = [flow("0b0e6d7a-0000-4000-8000-000000000001"), flow("short")];
+        let sent: Vec<_> = Load::new(&responses, 5)
+            .stream()
+            .map(|bytes| GetFlowsResponse::decode(bytes.unwrap()).unwrap())
+            .map(|response| match response.response_types {
+                Some(ResponseTypes::Flow(flow)) => (flow.uuid, flow.node_name),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let uuids: Vec<&str> = sent.iter().map(|(uuid, _)| uuid.as_str()).collect();
+        let laps =
+            ["0b0e6d7a", "00000001", "00000002"].map(|lap| format!("{lap}-0000-4000-8000-000000000001"));
+        assert_eq!(uuids, [&laps[0], "short", &laps[1], "short", &laps[2]]);
+        assert!(sent.iter().all(|(_, node)| node == "n1"));
     }
 }
