@@ -46,7 +46,7 @@ reasons! {
     /// The agent was started anew, and with it the ring.
     AgentRestart "agent_restart" "the agent restarted: what it remembered is gone"
     /// The node came later, and its ring did not reach back to its start.
-    LateJoin "late_join" "the node came later, with more than Hubble remembers"
+    LateJoin "late_join" "the node was read from then on only, or it is not known from when on"
     /// The relay had it connected, but did not pass on what it had.
     Unheard "unheard" "the relay did not pass on what the node had"
     /// Lost between kernel and agent.
