@@ -118,7 +118,8 @@ fn each_reason_is_warned_of_once_and_the_file_is_there_while_it_runs() {
     let ran = child.end().code(0);
     assert_eq!(read(&path)["finished"], true);
     assert_eq!(ran.stderr.matches("drops that no policy helps").count(), 1, "{}", ran.stderr);
-    assert!(!dir.path().join(".cache").exists(), "the file has another place");
+    let cached = crate::support::tree(&dir.path().join(".cache"));
+    assert!(!cached.keys().any(|path| path.ends_with("cluster-health.json")), "the file has another place");
     ran.says("What helps:").says("1 of them before the start");
 }
 
