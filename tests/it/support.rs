@@ -77,12 +77,25 @@ pub(crate) fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
             if path.is_dir() {
                 dirs.push(path);
             } else {
-                let content = String::from_utf8_lossy(&std::fs::read(&path).expect("readable")).into_owned();
+                let content = match std::fs::read(&path) {
+                    Ok(content) => String::from_utf8_lossy(&content).into_owned(),
+                    // Put in its place since the directory was read.
+                    Err(_) if is_temporary(&path) => continue,
+                    Err(e) => panic!("{}: {e}", path.display()),
+                };
                 files.insert(path.strip_prefix(root).expect("below").to_owned(), content);
             }
         }
     }
     files
+}
+
+/// Whether a run is about to put this file in its place.
+fn is_temporary(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with(".cpg-") && name.ends_with(".tmp")
+    })
 }
 
 /// Every YAML file below a directory.
@@ -223,14 +236,16 @@ pub(crate) fn replayed_with(lines: &[Line], args: &[&str]) -> (BTreeMap<PathBuf,
 /// The rules of all policies in a few words, sorted: `shop/app=web egress to app=api TCP/80`.
 pub(crate) fn rules(policies: &BTreeMap<PathBuf, String>) -> Vec<String> {
     let mut rules = Vec::new();
-    for (path, text) in policies {
+    let whole = policies.iter().filter(|(path, _)| !is_temporary(path));
+    let whole: BTreeMap<PathBuf, String> = whole.map(|(path, text)| (path.clone(), text.clone())).collect();
+    for (path, text) in &whole {
         let policy = cpg::policy::Policy::from_canonical(text)
             .unwrap_or_else(|| panic!("{} is not canonical:\n{text}", path.display()));
         for rule in policy.rules() {
             rules.push(format!("{} {rule}", policy.subject));
         }
     }
-    accepted(policies);
+    accepted(&whole);
     rules.sort();
     rules
 }
