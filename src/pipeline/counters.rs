@@ -149,6 +149,13 @@ impl Counters {
         *known = known.saturating_add(events);
     }
 
+    /// A table that counts by itself had no room so many times until now.
+    pub(super) fn cap_is_at(&mut self, cap: Cap, times: u64) {
+        if times > 0 {
+            self.caps.insert(cap, times);
+        }
+    }
+
     /// Counts that a table had no room.
     pub(super) fn cap(&mut self, cap: Cap, times: u64) {
         *self.caps.entry(cap).or_default() += times;

@@ -13,8 +13,8 @@ use super::feed::{Shared, lock};
 use super::shutdown::Stage;
 use super::writer::Moved;
 use super::{
-    Common, Counters, FeedEnd, Fold, HealthFile, Keeping, Live, Reopen, Replay, SharedWatch, Stop, Summary,
-    Vitals, WatchFile, Writer, tasks,
+    Cap, Common, Counters, FeedEnd, Fold, HealthFile, Keeping, Live, Reopen, Replay, SharedWatch, Stop,
+    Summary, Vitals, WatchFile, Writer, tasks,
 };
 use crate::aggregate::{Ledger, Settling};
 use crate::classify::{Filters, Skip};
@@ -215,7 +215,8 @@ impl Keeper {
                     if let Some(watch) = &self.watch {
                         let watch = super::live::watch(watch);
                         self.common.vitals.set_gaps(watch.gaps());
-                        watch.count_caps(&mut self.counters);
+                        self.counters.cap_is_at(Cap::Gaps, watch.gaps().widened());
+                        self.counters.cap_is_at(Cap::Nodes, watch.refused());
                         let (connected, known) = watch.connected();
                         self.common.vitals.set_nodes(connected as u64, (known - connected) as u64);
                     }
@@ -396,7 +397,8 @@ impl Keeper {
         } = self;
         let coverage = watch.map(|shared| {
             let watch = super::live::watch(&shared);
-            watch.count_caps(&mut counters);
+            counters.cap_is_at(Cap::Gaps, watch.gaps().widened());
+            counters.cap_is_at(Cap::Nodes, watch.refused());
             watch.coverage(until)
         });
         let mut results = writer.as_ref().map(|w| w.results().clone()).unwrap_or_default();

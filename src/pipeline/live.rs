@@ -24,12 +24,14 @@ use crate::source::relay::{ConnectErrorKind, EndKind, Start, StreamEnd};
 
 mod again;
 mod door;
+mod round;
 mod seen;
 mod watch;
 
 pub use again::Again;
 use door::Wall;
 pub use door::{Answer, Asking, FlowStream, Lasting, Question, Reopen};
+use round::{Next, Round};
 use seen::{Known, Seen};
 pub use watch::{GAPS, Watch};
 
@@ -199,33 +201,21 @@ impl<R: Reopen> Live<R> {
 
     /// Reads one stream to its end, and those that take its place meanwhile.
     async fn read(&mut self, reading: &mut Reading, stop: &Stop) -> Read {
-        let mut opened = Instant::now();
-        let mut rotated = opened;
-        let mut wish = false;
-        let mut next: Option<(R::Flows, Instant, Timestamp)> = None;
-        let mut asking: Option<Asking> = None;
-        let mut poll_at = opened + PICKED_UP.min(self.lasting.health_interval);
-        let due: Sleep = sleep_until(opened);
+        let lasting = self.lasting;
+        let mut round: Round<R::Flows> = Round::new(Instant::now(), &lasting);
+        let due: Sleep = sleep_until(round.opened);
         let mut due = std::pin::pin!(due);
         loop {
-            let wake = self.wake(
-                reading,
-                opened,
-                rotated,
-                poll_at,
-                wish,
-                next.as_ref().map(|n| n.1),
-                asking.is_some(),
-            );
+            let wake = round.wake(reading, self.reopen.is_some(), &lasting);
             if due.deadline() != wake {
                 due.as_mut().reset(wake);
             }
             let turn = tokio::select! {
                 biased;
                 () = stop.stopped() => Turn::Stopped,
-                answer = async { match &mut asking { Some(asking) => asking.await, None => std::future::pending().await } } => Turn::Answer(answer),
+                answer = async { match &mut round.asking { Some(asking) => asking.await, None => std::future::pending().await } } => Turn::Answer(answer),
                 () = due.as_mut() => Turn::Due,
-                item = async { match &mut next { Some((flows, ..)) => flows.next().await, None => std::future::pending().await } } => Turn::Next(item),
+                item = async { match &mut round.next { Some(next) => next.flows.next().await, None => std::future::pending().await } } => Turn::Next(item),
                 item = self.flows.next() => Turn::Item(item),
             };
             match turn {
@@ -233,109 +223,66 @@ impl<R: Reopen> Live<R> {
                 Turn::Item(Some(Ok(item))) => self.item(reading, item),
                 Turn::Item(Some(Err(end))) => {
                     // The one that was to take its place does so now.
-                    let Some((flows, _, since)) = next.take() else { return Read::Ended(end) };
-                    self.swap(reading, flows, since);
-                    (opened, rotated, wish) = (Instant::now(), Instant::now(), false);
+                    let Some(next) = round.next.take() else { return Read::Ended(end) };
+                    self.swap(reading, &mut round, next);
                 }
                 Turn::Item(None) => return Read::Lost,
                 Turn::Next(Some(Ok(item))) => {
-                    if let Some((flows, _, since)) = next.take() {
-                        self.swap(reading, flows, since);
-                        (opened, rotated, wish) = (Instant::now(), Instant::now(), false);
-                        poll_at = opened + PICKED_UP.min(self.lasting.health_interval);
+                    if let Some(next) = round.next.take() {
+                        self.swap(reading, &mut round, next);
                     }
                     self.item(reading, item);
                 }
                 Turn::Next(_) => {
                     tracing::debug!("the stream that was to take over ended; the one before is read on");
-                    next = None;
-                    rotated = Instant::now();
+                    round.next = None;
+                    round.rotated = Instant::now();
                 }
                 Turn::Answer(answer) => {
-                    asking = None;
+                    round.asking = None;
                     match self.answered(reading, answer) {
-                        Ok(rotate) => wish |= rotate,
+                        Ok(rotate) => round.wish |= rotate,
                         Err(end) => return Read::Ended(end),
                     }
-                    let open = watch(&self.watch).is_open();
-                    let pause = if open { SOON } else { self.lasting.health_interval };
-                    poll_at = Instant::now() + pause.min(self.lasting.health_interval);
+                    round.answered(Instant::now(), watch(&self.watch).is_open(), &lasting);
                 }
-                Turn::Due => {
-                    let now = Instant::now();
-                    if reading.gone.is_some() && now >= opened + STANDS {
-                        back(&mut reading.gone);
-                    }
-                    let Some(reopen) = &self.reopen else {
-                        reading.quiet = None;
-                        continue;
-                    };
-                    if reading.gone.is_none() && reading.quiet.take_if(|quiet| now >= *quiet).is_some() {
-                        reopen.tell_quiet();
-                    }
-                    if asking.is_none() && now >= poll_at {
-                        let (told, patience) =
-                            (watch(&self.watch), PATIENCE.min(self.lasting.health_interval));
-                        let since = told.suspects(self.wall.now());
-                        asking = Some(reopen.ask(Question { patience, reach: told.is_open(), since }));
-                    }
-                    if next.as_ref().is_some_and(|(_, since, _)| now >= *since + STANDS)
-                        && let Some((flows, _, since)) = next.take()
-                    {
-                        // It says nothing, as on a cluster that is quiet.
-                        self.swap(reading, flows, since);
-                        (opened, rotated, wish) = (now, now, false);
-                        poll_at = opened + PICKED_UP.min(self.lasting.health_interval);
-                    } else if next.is_none() && now >= self.rotate_at(opened, rotated, wish) {
-                        let wall = self.wall.now();
-                        let since = resume(&self.watch, self.floor, wall).unwrap_or(wall);
-                        tracing::debug!(%since, wish, "another stream takes over");
-                        next = Some((reopen.open(Start::Since(since)), now, since));
-                    }
-                }
+                Turn::Due => self.due(reading, &mut round),
             }
         }
     }
 
-    /// When the loop has something to do without an item.
-    #[allow(clippy::too_many_arguments, reason = "the state of one loop")]
-    fn wake(
-        &self,
-        reading: &Reading,
-        opened: Instant,
-        rotated: Instant,
-        poll_at: Instant,
-        wish: bool,
-        next: Option<Instant>,
-        asking: bool,
-    ) -> Instant {
-        let far = opened + Duration::from_secs(365 * 86_400);
-        let mut wake = far;
-        if reading.gone.is_some() {
-            wake = wake.min(opened + STANDS);
+    /// What is to be done without an item.
+    fn due(&mut self, reading: &mut Reading, round: &mut Round<R::Flows>) {
+        let now = Instant::now();
+        if reading.gone.is_some() && now >= round.opened + STANDS {
+            back(&mut reading.gone);
         }
-        if let Some(quiet) = reading.quiet {
-            wake = wake.min(if reading.gone.is_some() { quiet.max(opened + STANDS) } else { quiet });
+        let Some(reopen) = &self.reopen else {
+            reading.quiet = None;
+            return;
+        };
+        if reading.gone.is_none() && reading.quiet.take_if(|quiet| now >= *quiet).is_some() {
+            reopen.tell_quiet();
         }
-        if self.reopen.is_some() {
-            if !asking {
-                wake = wake.min(poll_at);
-            }
-            wake =
-                wake.min(next.map_or_else(|| self.rotate_at(opened, rotated, wish), |since| since + STANDS));
+        if round.asks(now) {
+            let (told, patience) = (watch(&self.watch), PATIENCE.min(self.lasting.health_interval));
+            let since = told.suspects(self.wall.now());
+            round.asking = Some(reopen.ask(Question { patience, reach: told.is_open(), since }));
         }
-        wake
-    }
-
-    /// When another stream is to take over.
-    fn rotate_at(&self, opened: Instant, rotated: Instant, wish: bool) -> Instant {
-        let planned = opened.max(rotated) + self.lasting.rotate_interval;
-        // A node that comes and goes does not make a new stream each time.
-        if wish { planned.min(rotated + self.lasting.health_interval) } else { planned }
+        if let Some(next) = round.standing(now) {
+            self.swap(reading, round, next);
+        } else if round.rotates(now, &self.lasting) {
+            let wall = self.wall.now();
+            let since = resume(&self.watch, self.floor, wall).unwrap_or(wall);
+            tracing::debug!(%since, wish = round.wish, "another stream takes over");
+            round.next = Some(Next { flows: reopen.open(Start::Since(since)), opened: now, since });
+        }
     }
 
     /// This stream is read from now on.
-    fn swap(&mut self, reading: &mut Reading, flows: R::Flows, since: Timestamp) {
+    fn swap(&mut self, reading: &mut Reading, round: &mut Round<R::Flows>, next: Next<R::Flows>) {
+        let Next { flows, since, .. } = next;
+        round.taken_over(Instant::now(), &self.lasting);
         let mut left = std::mem::replace(&mut self.flows, flows);
         let mut fold = lock(&reading.fold);
         fold.counters_mut().unknown.merge(left.take_unknown());

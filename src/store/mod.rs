@@ -142,7 +142,9 @@ impl Store {
         for i in order {
             applied.push((i, self.apply_one(&additions[i])));
         }
-        self.sync(applied.iter().map(|(_, applied)| applied));
+        if !self.is_dry_run() {
+            self.sync(applied.iter().map(|(_, applied)| applied));
+        }
         drop(lock);
         applied.sort_by_key(|(i, _)| *i);
         Ok(applied.into_iter().map(|(_, applied)| applied).collect())

@@ -14,7 +14,6 @@ use jiff::{SignedDuration, Timestamp};
 use crate::coverage::{Coverage, Gap, Gaps, Marks, Reason};
 use crate::flow::{Direction, Flow};
 use crate::names::NodeName;
-use crate::pipeline::{Cap, Counters};
 use crate::source::relay::{FlowTimes, NodeVitals};
 use crate::source::{LostEvents, LostSource, NodeState, NodeStatus};
 
@@ -438,13 +437,9 @@ impl Watch {
         &self.gaps
     }
 
-    /// Tells which of its tables had no room so far.
-    pub(in crate::pipeline) fn count_caps(&self, counters: &mut Counters) {
-        for (cap, times) in [(Cap::Gaps, self.gaps.widened()), (Cap::Nodes, self.refused)] {
-            if times > 0 {
-                counters.caps.insert(cap, times);
-            }
-        }
+    /// How often a node was not watched because there was no room for it in the table.
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// A node, known from `begin` on when it is new.
