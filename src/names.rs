@@ -18,6 +18,9 @@ pub enum NameError {
     /// A character that the name's grammar does not have.
     #[error("has characters other than lower-case letters, digits and '-' (or begins or ends with '-')")]
     BadCharacter,
+    /// Something that a policy cannot say of a DNS name.
+    #[error("is no DNS name that a policy can hold: letters, digits, '-', '_', and dots between them")]
+    NotDns,
 }
 
 /// A Kubernetes namespace: an RFC 1123 label of at most 63 bytes, so it is also one safe path part.
@@ -37,6 +40,11 @@ pub struct WorkloadName(Arc<str>);
 /// `default`). Free text: only made safe to print, never a path part.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct NodeName(Arc<str>);
+
+/// A DNS name that a policy can hold as `matchName`: lower-case, without the dot at its end, 253 bytes
+/// at most (`pkg/policy/api/fqdn.go` and the pattern of the CRD).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DnsName(Arc<str>);
 
 // === impl Namespace ===
 
@@ -100,6 +108,31 @@ impl NodeName {
     }
 }
 
+// === impl DnsName ===
+
+impl DnsName {
+    /// Parses a name in any case, with or without the dot of the root at its end.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        if name.len() > 253 {
+            return Err(NameError::TooLong(253));
+        }
+        if name.is_empty() {
+            return Err(NameError::Empty);
+        }
+        let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        if !name.split('.').all(|label| !label.is_empty() && label.bytes().all(known)) {
+            return Err(NameError::NotDns);
+        }
+        Ok(Self(Arc::from(name.to_ascii_lowercase())))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 macro_rules! name_traits {
     ($($name:ident),*) => {$(
         impl fmt::Display for $name {
@@ -115,7 +148,7 @@ macro_rules! name_traits {
         }
     )*};
 }
-name_traits!(Namespace, PolicyName, WorkloadName, NodeName);
+name_traits!(Namespace, PolicyName, WorkloadName, NodeName, DnsName);
 
 /// An RFC 1123 label without its length rule: `[a-z0-9]([-a-z0-9]*[a-z0-9])?`.
 fn label(text: &str) -> Result<(), NameError> {
@@ -169,6 +202,21 @@ mod tests {
         check(&"a".repeat(63), true, true);
         check(&"a".repeat(64), false, true);
         check(&"a".repeat(254), false, false);
+    }
+
+    #[test]
+    fn dns_names() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(DnsName::parse(text).ok().as_ref().map(DnsName::as_str), expected, "{text:?}");
+        };
+        check("API.Example.com.", Some("api.example.com"));
+        check("_dmarc.example.com", Some("_dmarc.example.com"));
+        check("localhost", Some("localhost"));
+        for bad in ["", ".", "..", "a..b", ".a", "*.example.com", "a b", "a/b", "müller.de", "a\nb"] {
+            check(bad, None);
+        }
+        check(&"a".repeat(253), Some(&"a".repeat(253)));
+        check(&"a".repeat(254), None);
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Source {
             (Direction::Egress, _) => Self::Pod(Arc::clone(&observation.subject)),
             (Direction::Ingress, ObservedPeer::Pod(identity)) => Self::Pod(Arc::clone(identity)),
             (Direction::Ingress, ObservedPeer::Entity(entity)) => Self::Entity(*entity),
-            (Direction::Ingress, ObservedPeer::World(_)) => Self::World,
+            (Direction::Ingress, ObservedPeer::World(_) | ObservedPeer::Named { .. }) => Self::World,
         }
     }
 }

@@ -10,7 +10,7 @@ mod tally;
 mod window;
 
 pub use ledger::{Ledger, Room};
-pub use observation::{Observation, ObservedPeer, observe};
+pub use observation::{Observation, ObservedPeer, Request, observe};
 pub use sample::Smallest;
 pub use tally::{CONNECTIONS, NODES, SAMPLES, Sample, Tally};
 /// An observation with the sum of its flows.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::classify::Skip;
 use crate::flow::{Direction, Endpoint, Flow, Identity, L4, Port, Protocol, Reserved};
+use crate::names::DnsName;
 use crate::policy::{Allow, Entity, IcmpType};
 
 /// What would have had to be allowed, before anybody chose labels to say it by.
@@ -18,6 +19,22 @@ pub struct Observation {
     pub peer: ObservedPeer,
     /// Over what.
     pub allow: Allow,
+    /// What was asked on it; `None` where the connection itself was dropped.
+    pub request: Option<Request>,
+}
+
+/// What was asked of a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Request {
+    /// An HTTP request.
+    Http {
+        /// As it was sent.
+        method: Box<str>,
+        /// Without its query.
+        path: Box<str>,
+    },
+    /// A DNS query.
+    Dns(DnsName),
 }
 
 /// The other end of a dropped connection.
@@ -29,6 +46,13 @@ pub enum ObservedPeer {
     Entity(Entity),
     /// An address outside the cluster.
     World(IpAddr),
+    /// An address outside the cluster that the subject had looked up.
+    Named {
+        /// The address.
+        address: IpAddr,
+        /// Every name that it was looked up by, sorted; at least one.
+        names: Box<[DnsName]>,
+    },
 }
 
 /// The observation that a flow of class policy makes.
@@ -48,6 +72,7 @@ pub fn observe(flow: &Flow, direction: Direction) -> Result<Observation, Skip> {
         direction,
         peer: peer_of(peer, peer_address)?,
         allow: allow_of(&flow.l4)?,
+        request: None,
     })
 }
 
@@ -156,6 +181,9 @@ mod tests {
             },
             source: Some(Arc::new(Endpoint::new(300, "shop", "web-1", "", POD))),
             destination: peer.map(Arc::new),
+            source_names: [].into(),
+            destination_names: [].into(),
+            l7: None,
             denied_by: Vec::new(),
             count: 1,
         };

@@ -42,7 +42,7 @@ pub fn build(observations: Vec<Observed>) -> Built {
 
 /// The one rule for one observation.
 fn rule(observation: &Observation) -> Result<(Subject, Rule), Skip> {
-    let Observation { subject, direction, peer, allow } = observation;
+    let Observation { subject, direction, peer, allow, request: _ } = observation;
     let namespace = subject.namespace.clone().ok_or(Skip::EmptyNamespace)?;
     let selector = subject_selector(subject).ok_or(Skip::NoUsableLabel)?;
     let peer = match peer {
@@ -50,9 +50,9 @@ fn rule(observation: &Observation) -> Result<(Subject, Rule), Skip> {
             Peer::Endpoints(peer_selector(identity, subject).ok_or(Skip::NoUsableLabel)?)
         }
         ObservedPeer::Entity(entity) => Peer::Entity(*entity),
-        ObservedPeer::World(address) => Peer::address(*address),
+        ObservedPeer::World(address) | ObservedPeer::Named { address, .. } => Peer::address(*address),
     };
-    Ok((Subject { namespace, selector }, Rule { direction: *direction, peer, allow: *allow }))
+    Ok((Subject { namespace, selector }, Rule::plain(*direction, peer, *allow)))
 }
 
 /// For each of these subjects the seen workloads that its selector matches although their own

@@ -101,6 +101,7 @@ fn peers_of_equal_labels_in_two_namespaces_are_two_rules() {
             direction: Direction::Ingress,
             peer: ObservedPeer::Pod(identity(namespace, "", &["k8s:app=client"])),
             allow: Allow::Port(Protocol::Tcp, Port::new(80).unwrap()),
+            request: None,
         };
         (observation, Tally::default())
     };
@@ -116,6 +117,7 @@ fn world_is_one_address_of_its_family() {
             direction: Direction::Egress,
             peer: ObservedPeer::World(address.parse().unwrap()),
             allow: Allow::Port(Protocol::Tcp, Port::new(443).unwrap()),
+            request: None,
         };
         rule(&observation).unwrap().1.to_string()
     };
@@ -137,6 +139,7 @@ fn other_workloads_that_a_selector_also_matches_are_told() {
             direction: Direction::Ingress,
             peer: ObservedPeer::Entity(Entity::Ingress),
             allow: Allow::Port(Protocol::Tcp, Port::new(80).unwrap()),
+            request: None,
         },
         Tally::default(),
     )]);

@@ -30,6 +30,9 @@ fn flow() -> Flow {
         l4: L4::Tcp { source: 40000, destination: 8080, flags: Some(syn()) },
         source: pod("shop", "web"),
         destination: pod("pay", "api"),
+        source_names: [].into(),
+        destination_names: [].into(),
+        l7: None,
         denied_by: Vec::new(),
         count: 1,
     }
@@ -142,6 +145,7 @@ fn filters_go_by_the_subject() {
     let only = |names: &[&str]| Filters {
         interest: Interest {
             namespaces: Namespaces::Only(names.iter().map(|n| Namespace::parse(n).unwrap()).collect()),
+            ..Interest::default()
         },
         ..Filters::default()
     };

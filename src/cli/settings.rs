@@ -230,6 +230,7 @@ impl Run {
         let mut filters = Filters {
             interest: Interest {
                 namespaces: if namespace.is_empty() { Namespaces::All } else { Namespaces::Only(only) },
+                ..Interest::default()
             },
             ..Filters::default()
         };

@@ -6,8 +6,8 @@ use prost_types::Timestamp;
 use serde_json::Value;
 
 use crate::source::proto::flow::{
-    CiliumEventType, Endpoint, Flow, IcmPv4, IcmPv6, Ip, IpVersion, Layer4, LostEvent, LostEventSource, Sctp,
-    Tcp, TcpFlags, TrafficDirection, Udp, Verdict, layer4,
+    CiliumEventType, Dns, Endpoint, Flow, FlowType, Http, IcmPv4, IcmPv6, Ip, IpVersion, L7FlowType, Layer4,
+    Layer7, LostEvent, LostEventSource, Sctp, Tcp, TcpFlags, TrafficDirection, Udp, Verdict, layer4, layer7,
 };
 use crate::source::proto::observer::GetFlowsResponse;
 use crate::source::proto::observer::get_flows_response::ResponseTypes;
@@ -66,6 +66,10 @@ fn flow_of(flow: &Value) -> Flow {
             .unwrap_or_default()
             .into(),
         is_reply: flow.get("is_reply").and_then(Value::as_bool),
+        source_names: texts(flow, "source_names"),
+        destination_names: texts(flow, "destination_names"),
+        r#type: FlowType::from_str_name(&text(flow, "Type")).unwrap_or_default().into(),
+        l7: flow.get("l7").map(layer7_of),
         ..Flow::default()
     }
 }
@@ -101,6 +105,28 @@ fn layer4_of(l4: &Value) -> Layer4 {
         })
     };
     Layer4 { protocol }
+}
+
+fn layer7_of(l7: &Value) -> Layer7 {
+    let record = if let Some(dns) = l7.get("dns") {
+        Some(layer7::Record::Dns(Dns {
+            query: text(dns, "query"),
+            ips: texts(dns, "ips"),
+            observation_source: text(dns, "observation_source"),
+            rcode: number(dns, "rcode") as u32,
+            qtypes: texts(dns, "qtypes"),
+        }))
+    } else {
+        l7.get("http").map(|http| {
+            layer7::Record::Http(Http {
+                code: number(http, "code") as u32,
+                method: text(http, "method"),
+                url: text(http, "url"),
+                protocol: text(http, "protocol"),
+            })
+        })
+    };
+    Layer7 { r#type: L7FlowType::from_str_name(&text(l7, "type")).unwrap_or_default().into(), record }
 }
 
 fn endpoint(value: &Value) -> Bytes {

@@ -86,6 +86,8 @@ impl View {
 fn matches(filter: &FlowFilter, flow: &Flow) -> bool {
     (filter.verdict.is_empty() || filter.verdict.contains(&flow.verdict))
         && (filter.event_type.is_empty() || filter.event_type.iter().any(|e| event_matches(e, flow)))
+        && (filter.reply.is_empty() || filter.reply.contains(&flow.is_reply.unwrap_or_default()))
+        && (filter.protocol.is_empty() || filter.protocol.iter().any(|p| protocol_matches(p, flow)))
         && pod_matches(&filter.source_pod, &flow.source)
         && pod_matches(&filter.destination_pod, &flow.destination)
 }
@@ -93,6 +95,22 @@ fn matches(filter: &FlowFilter, flow: &Flow) -> bool {
 fn event_matches(filter: &EventTypeFilter, flow: &Flow) -> bool {
     let event = flow.event_type.unwrap_or_default();
     filter.r#type == event.r#type && (!filter.match_sub_type || filter.sub_type == event.sub_type)
+}
+
+/// The name of a protocol of layer 4 or layer 7 (`pkg/hubble/filters/protocol.go`).
+fn protocol_matches(name: &str, flow: &Flow) -> bool {
+    use crate::source::proto::flow::{layer4, layer7};
+
+    let l4 = flow.l4.as_ref().and_then(|l4| l4.protocol.as_ref());
+    let l7 = flow.l7.as_ref().and_then(|l7| l7.record.as_ref());
+    match name.to_ascii_lowercase().as_str() {
+        "tcp" => matches!(l4, Some(layer4::Protocol::Tcp(_))),
+        "udp" => matches!(l4, Some(layer4::Protocol::Udp(_))),
+        "sctp" => matches!(l4, Some(layer4::Protocol::Sctp(_))),
+        "dns" => matches!(l7, Some(layer7::Record::Dns(_))),
+        "http" => matches!(l7, Some(layer7::Record::Http(_))),
+        _ => false,
+    }
 }
 
 /// `ns/prefix`, `ns/` for a whole namespace, `/prefix` for any, a bare prefix in namespace `default`.
@@ -158,6 +176,7 @@ impl Mask {
             node_name: pick(self.has("node_name"), flow.node_name),
             source_names: pick(self.has("source_names"), flow.source_names),
             destination_names: pick(self.has("destination_names"), flow.destination_names),
+            l7: flow.l7.filter(|_| self.has("l7")),
             event_type: flow.event_type.filter(|_| self.has("event_type")),
             traffic_direction: pick(self.has("traffic_direction"), flow.traffic_direction),
             drop_reason_desc: pick(self.has("drop_reason_desc"), flow.drop_reason_desc),

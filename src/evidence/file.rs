@@ -10,8 +10,8 @@ use super::{Entry, Evidence, MAX_BYTES, Older, Seen, Session, SessionId, Source,
 use super::{Standing, State, Times};
 use crate::aggregate::{CONNECTIONS, NODES, SAMPLES, Sample, Smallest};
 use crate::flow::{Connection, Direction, IcmpFamily, Port, Protocol};
-use crate::names::{Namespace, NodeName};
-use crate::policy::{Allow, Entity, IcmpType, Peer, Rule, Selector, Subject};
+use crate::names::{DnsName, Namespace, NodeName};
+use crate::policy::{Allow, Entity, HttpMatch, IcmpType, L7Match, Peer, Rule, Selector, Subject};
 use crate::text::visible;
 
 /// The version of the format that is written, and the only one that is read.
@@ -78,6 +78,8 @@ struct RuleForm {
     peer: PeerForm,
     #[serde(flatten)]
     allow: AllowForm,
+    #[serde(flatten)]
+    l7: L7Form,
     #[serde(default, skip_serializing_if = "is_unwritten")]
     written: TimesForm,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,6 +98,22 @@ enum PeerForm {
     Endpoints(BTreeMap<String, String>),
     Entity(String),
     Cidr(String),
+    Fqdn(String),
+}
+
+/// What must be said; nothing where anything may be.
+#[derive(Serialize, Deserialize, Default)]
+struct L7Form {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    http: Option<HttpForm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dns: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HttpForm {
+    method: String,
+    path: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -232,6 +250,7 @@ impl RuleForm {
             Peer::Endpoints(selector) => PeerForm::Endpoints(labels(selector)),
             Peer::Entity(entity) => PeerForm::Entity(entity.as_str().to_owned()),
             Peer::Cidr(net) => PeerForm::Cidr(net.to_string()),
+            Peer::Fqdn(name) => PeerForm::Fqdn(name.to_string()),
         };
         let allow = match rule.allow {
             Allow::Port(protocol, port) => {
@@ -247,6 +266,7 @@ impl RuleForm {
             direction: rule.direction.as_str().to_owned(),
             peer,
             allow,
+            l7: L7Form::of(rule.l7.as_ref()),
             written: TimesForm::of(entry.written),
             standing: entry.standing.as_ref().map(StandingForm::of),
             sessions: entry.sessions.iter().map(|(id, seen)| (id.to_string(), SeenForm::of(*seen))).collect(),
@@ -266,6 +286,7 @@ impl RuleForm {
             PeerForm::Endpoints(labels) => Peer::Endpoints(Selector::new(&labels)?),
             PeerForm::Entity(name) => Peer::Entity(Entity::from_name(&name)?),
             PeerForm::Cidr(net) => Peer::Cidr(net.parse::<IpNet>().ok()?),
+            PeerForm::Fqdn(name) => Peer::Fqdn(DnsName::parse(&name).ok()?),
         };
         let allow = match self.allow {
             AllowForm::Port { protocol, port } => {
@@ -307,7 +328,7 @@ impl RuleForm {
                 None => None,
             },
         };
-        Some((Rule { direction, peer, allow }, entry))
+        Some((Rule { direction, peer, allow, l7: self.l7.l7()? }, entry))
     }
 }
 
@@ -335,6 +356,31 @@ impl SessionForm {
             cilium: self.cilium.as_deref().map(short),
         };
         Some(Session::new(source, self.times.times()))
+    }
+}
+
+impl L7Form {
+    fn of(l7: Option<&L7Match>) -> Self {
+        match l7 {
+            None => Self::default(),
+            Some(L7Match::Http(HttpMatch { method, path })) => {
+                let http = HttpForm { method: method.to_string(), path: path.to_string() };
+                Self { http: Some(http), dns: None }
+            }
+            Some(L7Match::Dns(name)) => Self { http: None, dns: Some(name.to_string()) },
+        }
+    }
+
+    /// `None`: both, which no rule is, or a name that is none.
+    fn l7(self) -> Option<Option<L7Match>> {
+        Some(match (self.http, self.dns) {
+            (None, None) => None,
+            (Some(HttpForm { method, path }), None) => {
+                Some(L7Match::Http(HttpMatch { method: method.into(), path: path.into() }))
+            }
+            (None, Some(name)) => Some(L7Match::Dns(DnsName::parse(&name).ok()?)),
+            (Some(_), Some(_)) => return None,
+        })
     }
 }
 

@@ -26,7 +26,7 @@ fn rule(n: u16) -> Rule {
             Allow::Icmp(IcmpFamily::V4, IcmpType::new(8).unwrap()),
         ),
     };
-    Rule { direction: if n.is_multiple_of(2) { Direction::Egress } else { Direction::Ingress }, peer, allow }
+    Rule::plain(if n.is_multiple_of(2) { Direction::Egress } else { Direction::Ingress }, peer, allow)
 }
 
 fn at(seconds: i64) -> jiff::Timestamp {
@@ -206,7 +206,7 @@ fn a_file_that_would_be_too_large_loses_samples_and_then_the_oldest_rules() {
     for n in 0..12_000u16 {
         tally.last = Some(at(n.into()));
         let allow = Allow::Port(Protocol::Tcp, Port::new(n + 1).unwrap());
-        let rule = Rule { direction: Direction::Egress, peer: Peer::Entity(Entity::Host), allow };
+        let rule = Rule::plain(Direction::Egress, Peer::Entity(Entity::Host), allow);
         evidence.see(&rule, SessionId(1), &source("c"), &tally);
     }
     let (text, left_out) = evidence.render();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Connection, DropReason, Endpoint, L4};
-use crate::names::NodeName;
+use super::{Connection, DropReason, Endpoint, L4, L7};
+use crate::names::{DnsName, NodeName};
 
 /// One flow of Hubble, reduced to what cpg reads.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,13 @@ pub struct Flow {
     pub source: Option<Arc<Endpoint>>,
     /// Who was to get it; `None` when Hubble names nobody.
     pub destination: Option<Arc<Endpoint>>,
+    /// The DNS names of the source's address that the destination had looked up, sorted; those that a
+    /// policy can hold. Only known where the DNS proxy saw the lookup.
+    pub source_names: Box<[DnsName]>,
+    /// The DNS names of the destination's address that the source had looked up, sorted; as above.
+    pub destination_names: Box<[DnsName]>,
+    /// What the L7 proxy wrote down; `None` on every event of the datapath.
+    pub l7: Option<Box<L7>>,
     /// `kind namespace/name` of the policies that denied it, where Hubble correlated one.
     pub denied_by: Vec<Box<str>>,
     /// How many flows it stands for: 1, but for flows that an exporter put together, which are alike in

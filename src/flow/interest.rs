@@ -5,12 +5,20 @@ use std::collections::BTreeSet;
 
 use crate::names::Namespace;
 
-/// What this run wants to see. Today: dropped flows (verdict events, drop events, refused L7
-/// requests), of all namespaces or of some.
+/// What this run wants to see. Dropped flows always (verdict events, drop events, refused L7 requests);
+/// of all namespaces or of some.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Interest {
     /// Subjects of which namespaces get a policy.
     pub namespaces: Namespaces,
+    /// DNS queries that the proxy let pass: they tell resolvers, and the names that are asked of them.
+    pub dns: bool,
+    /// HTTP requests that the proxy let pass.
+    pub http: bool,
+    /// Verdict events of policy audit mode: what would have been dropped.
+    pub audit: bool,
+    /// Connections that pass: traces and verdict events.
+    pub learn: bool,
 }
 
 /// Which namespaces a policy may be written for.

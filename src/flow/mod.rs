@@ -8,6 +8,7 @@ mod endpoint;
 mod event;
 mod interest;
 mod l4;
+mod l7;
 mod labels;
 
 pub use drop_reason::DropReason;
@@ -15,4 +16,5 @@ pub use endpoint::{Endpoint, Identity};
 pub use event::{Direction, EventKind, Flow, Verdict};
 pub use interest::{Interest, Namespaces};
 pub use l4::{Connection, IcmpFamily, L4, Port, Protocol, TcpFlags};
+pub use l7::{L7, L7Kind, L7Record};
 pub use labels::{Label, LabelSource, Labels, Reserved};

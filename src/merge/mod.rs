@@ -98,14 +98,20 @@ fn join(text: &str, mut policy: Policy, additions: &Policy) -> Result<Merged, Re
     let mut merged = Merged::unchanged(text);
     for rule in additions.rules() {
         let same = same_peer(&rule.peer, &namespace);
+        let twins: BTreeSet<Peer> = policy
+            .direction(rule.direction)
+            .iter()
+            .map(|(peer, ..)| peer)
+            .filter(|peer| same_peer(peer, &namespace) == same)
+            .cloned()
+            .collect();
         let known = policy.direction(rule.direction);
-        let twins = || known.iter().filter(|(peer, _)| same_peer(peer, &namespace) == same);
-        if twins().any(|(_, allow)| allow == rule.allow) {
+        if twins.iter().any(|twin| known.has(twin, rule.allow, rule.l7.as_ref())) {
             merged.present.push(rule);
             continue;
         }
         // A peer that stands there in another spelling keeps it.
-        let peer = twins().next().map_or_else(|| rule.peer.clone(), |(peer, _)| peer.clone());
+        let peer = twins.into_iter().next().unwrap_or_else(|| rule.peer.clone());
         policy.add(Rule { peer, ..rule.clone() });
         merged.added.push(rule);
     }
@@ -204,7 +210,7 @@ fn same_peer(peer: &Peer, namespace: &Namespace) -> Peer {
                 _ => peer.clone(),
             }
         }
-        Peer::Endpoints(_) | Peer::Entity(_) => peer.clone(),
+        Peer::Endpoints(_) | Peer::Entity(_) | Peer::Fqdn(_) => peer.clone(),
         Peer::Cidr(net) => Peer::Cidr(net.trunc()),
     }
 }

@@ -112,7 +112,7 @@ impl Places<'_> {
                     continue;
                 };
                 for peer in &peers {
-                    let says = Says::Rule(Rule { direction, peer: peer.clone(), allow });
+                    let says = Says::Rule(Rule::plain(direction, peer.clone(), allow));
                     self.all.push(Written { document: self.document, path: path.clone(), says });
                 }
             }

@@ -33,11 +33,11 @@ fn cidr(text: &str) -> Peer {
 }
 
 fn ingress(peer: Peer, allow: Allow) -> Rule {
-    Rule { direction: Direction::Ingress, peer, allow }
+    Rule::plain(Direction::Ingress, peer, allow)
 }
 
 fn egress(peer: Peer, allow: Allow) -> Rule {
-    Rule { direction: Direction::Egress, peer, allow }
+    Rule::plain(Direction::Egress, peer, allow)
 }
 
 /// Rules for the pods `app: cart` of namespace `shop`.

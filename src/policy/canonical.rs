@@ -1,8 +1,8 @@
 //! The one form that cpg writes a policy in: the same meaning gives the same bytes.
 //!
 //! A policy is, per direction, a map from peer to the set of what it may do. Rendering groups it:
-//! the ports of equal peers share a rule, peers with equal ports share a rule, everything sorted,
-//! ports split at 40 (the CRD's limit). A file whose bytes are the rendering of its own meaning was
+//! the ports of equal peers share a rule, ports on which the same may be said share an item, peers
+//! with equal ports share a rule, everything sorted, ports split at 40 (the CRD's limit). A file whose bytes are the rendering of its own meaning was
 //! last written by cpg and is cpg's to render anew; any other file has been in people's hands.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::yaml::{self, YamlError};
-use super::{Allow, Peer, Rule, Subject, read_documents};
+use super::{Allow, L7Match, Peer, Rule, Subject, read_documents};
 use crate::flow::Direction;
 use crate::names::PolicyName;
 
@@ -34,9 +34,13 @@ pub struct Policy {
     pub egress: Rules,
 }
 
-/// One direction: who may do what. No peer without something allowed.
+/// One direction: who may do what. No peer without something allowed. A port that is allowed plainly may
+/// also stand with DNS queries: the proxy then sees them, and lets all pass.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Rules(BTreeMap<Peer, BTreeSet<Allow>>);
+pub struct Rules(BTreeMap<Peer, BTreeSet<Permit>>);
+
+/// A port or an ICMP type, and what must be said on it; `None`: whatever.
+type Permit = (Allow, Option<L7Match>);
 
 // === impl Policy ===
 
@@ -48,7 +52,7 @@ impl Policy {
 
     /// Adds a rule; `false` when it is there already.
     pub fn add(&mut self, rule: Rule) -> bool {
-        self.direction_mut(rule.direction).add(rule.peer, rule.allow)
+        self.direction_mut(rule.direction).add(rule.peer, rule.allow, rule.l7)
     }
 
     /// The rules of one direction.
@@ -69,10 +73,11 @@ impl Policy {
     /// Every rule, ingress first, in canonical order.
     pub fn rules(&self) -> impl Iterator<Item = Rule> {
         [Direction::Ingress, Direction::Egress].into_iter().flat_map(|direction| {
-            self.direction(direction).iter().map(move |(peer, allow)| Rule {
+            self.direction(direction).iter().map(move |(peer, allow, l7)| Rule {
                 direction,
                 peer: peer.clone(),
                 allow,
+                l7: l7.cloned(),
             })
         })
     }
@@ -101,14 +106,37 @@ impl Policy {
 // === impl Rules ===
 
 impl Rules {
-    /// Adds one; `false` when it is there already.
-    pub fn add(&mut self, peer: Peer, allow: Allow) -> bool {
-        self.0.entry(peer).or_default().insert(allow)
+    /// Adds one; `false` when it is there already. A port that is allowed plainly takes HTTP requests of
+    /// the same peer in: beside it they decide nothing. DNS queries stay, since without them the proxy
+    /// learns no address.
+    pub fn add(&mut self, peer: Peer, allow: Allow, l7: Option<L7Match>) -> bool {
+        if self.has(&peer, allow, l7.as_ref()) {
+            return false;
+        }
+        let permits = self.0.entry(peer).or_default();
+        if l7.is_none() {
+            permits.retain(|(a, l7)| *a != allow || !matches!(l7, Some(L7Match::Http(_))));
+        }
+        permits.insert((allow, l7))
+    }
+
+    /// Whether this is there already, by itself or in a plain port that takes it in.
+    pub fn has(&self, peer: &Peer, allow: Allow, l7: Option<&L7Match>) -> bool {
+        self.0.get(peer).is_some_and(|permits| {
+            let plain = || permits.contains(&(allow, None));
+            match l7 {
+                None => plain(),
+                Some(L7Match::Http(_)) if plain() => true,
+                Some(l7) => permits.contains(&(allow, Some(l7.clone()))),
+            }
+        })
     }
 
     /// Each peer with each thing it may do.
-    pub fn iter(&self) -> impl Iterator<Item = (&Peer, Allow)> {
-        self.0.iter().flat_map(|(peer, allows)| allows.iter().map(move |allow| (peer, *allow)))
+    pub fn iter(&self) -> impl Iterator<Item = (&Peer, Allow, Option<&L7Match>)> {
+        self.0
+            .iter()
+            .flat_map(|(peer, permits)| permits.iter().map(move |(allow, l7)| (peer, *allow, l7.as_ref())))
     }
 
     /// Whether nothing is allowed.
@@ -118,28 +146,65 @@ impl Rules {
 
     pub(super) fn extend(&mut self, group: Group) {
         for peer in group.peers {
-            self.0.entry(peer).or_default().extend(group.allows.iter().copied());
+            for Item { allows, l7 } in &group.items {
+                for allow in allows {
+                    if l7.is_empty() {
+                        self.add(peer.clone(), *allow, None);
+                    }
+                    for l7 in l7 {
+                        self.add(peer.clone(), *allow, Some(l7.clone()));
+                    }
+                }
+            }
         }
     }
 
-    /// The rules as they are written: peers of one kind with equal sets of ports (or of ICMP types)
+    /// The rules as they are written: peers of one kind with equal items of ports (or of ICMP types)
     /// together, by peers, ports before ICMP.
     pub(super) fn grouped(&self) -> Vec<Group> {
-        let mut groups: BTreeMap<(u8, bool, BTreeSet<Allow>), Vec<Peer>> = BTreeMap::new();
-        for (peer, allows) in &self.0 {
+        let mut groups: BTreeMap<(u8, bool, Vec<Item>), Vec<Peer>> = BTreeMap::new();
+        for (peer, permits) in &self.0 {
             for icmp in [false, true] {
-                let part: BTreeSet<Allow> =
-                    allows.iter().copied().filter(|a| matches!(a, Allow::Icmp(..)) == icmp).collect();
-                if !part.is_empty() {
-                    groups.entry((kind(peer), icmp, part)).or_default().push(peer.clone());
+                let items = items(permits.iter().filter(|(a, _)| matches!(a, Allow::Icmp(..)) == icmp));
+                if !items.is_empty() {
+                    groups.entry((kind(peer), icmp, items)).or_default().push(peer.clone());
                 }
             }
         }
         let mut groups: Vec<_> =
-            groups.into_iter().map(|((_, icmp, allows), peers)| (icmp, Group { peers, allows })).collect();
-        groups.sort_by(|(ia, a), (ib, b)| (&a.peers, ia, &a.allows).cmp(&(&b.peers, ib, &b.allows)));
+            groups.into_iter().map(|((_, icmp, items), peers)| (icmp, Group { peers, items })).collect();
+        groups.sort_by(|(ia, a), (ib, b)| (&a.peers, ia, &a.items).cmp(&(&b.peers, ib, &b.items)));
         groups.into_iter().map(|(_, group)| group).collect()
     }
+}
+
+/// Ports on which the same may be said in one item each; those on which anything may be said first.
+fn items<'a>(permits: impl Iterator<Item = &'a Permit>) -> Vec<Item> {
+    let mut plain = BTreeSet::new();
+    // Requests of different protocols cannot stand in one item.
+    let mut said: BTreeMap<(Allow, u8), BTreeSet<L7Match>> = BTreeMap::new();
+    for (allow, l7) in permits {
+        match l7 {
+            None => {
+                plain.insert(*allow);
+            }
+            Some(l7) => {
+                let protocol = match l7 {
+                    L7Match::Http(_) => 0,
+                    L7Match::Dns(_) => 1,
+                };
+                said.entry((*allow, protocol)).or_default().insert(l7.clone());
+            }
+        }
+    }
+    let mut by_requests: BTreeMap<BTreeSet<L7Match>, BTreeSet<Allow>> = BTreeMap::new();
+    for ((allow, _), l7) in said {
+        by_requests.entry(l7).or_default().insert(allow);
+    }
+    let plain = (!plain.is_empty()).then(|| Item { allows: plain, l7: BTreeSet::new() });
+    let mut items: Vec<Item> = by_requests.into_iter().map(|(l7, allows)| Item { allows, l7 }).collect();
+    items.sort_unstable();
+    plain.into_iter().chain(items).collect()
 }
 
 fn kind(peer: &Peer) -> u8 {
@@ -147,6 +212,7 @@ fn kind(peer: &Peer) -> u8 {
         Peer::Endpoints(_) => 0,
         Peer::Entity(_) => 1,
         Peer::Cidr(_) => 2,
+        Peer::Fqdn(_) => 3,
     }
 }
 
@@ -154,7 +220,14 @@ fn kind(peer: &Peer) -> u8 {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) peers: Vec<Peer>,
+    pub(super) items: Vec<Item>,
+}
+
+/// Ports (or ICMP types), and what may be said on each of them; empty: anything.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Item {
     pub(super) allows: BTreeSet<Allow>,
+    pub(super) l7: BTreeSet<L7Match>,
 }
 
 impl Peer {
@@ -166,10 +239,10 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Entity, IcmpType, Selector};
+    use super::super::{Entity, HttpMatch, IcmpType, Selector};
     use super::*;
     use crate::flow::{IcmpFamily, Port, Protocol};
-    use crate::names::Namespace;
+    use crate::names::{DnsName, Namespace};
 
     fn policy(rules: &[(Direction, Peer, Allow)]) -> Policy {
         let subject = Subject {
@@ -178,7 +251,7 @@ mod tests {
         };
         let mut policy = Policy::new(PolicyName::parse("cpg-cart").unwrap(), subject);
         for (direction, peer, allow) in rules {
-            assert!(policy.add(Rule { direction: *direction, peer: peer.clone(), allow: *allow }));
+            assert!(policy.add(Rule::plain(*direction, peer.clone(), *allow)));
         }
         policy
     }
@@ -249,6 +322,97 @@ spec:
       - port: \"443\"
         protocol: TCP
 "
+        );
+    }
+
+    #[test]
+    fn names_and_requests_by_what_they_have_in_common() {
+        use Direction::{Egress, Ingress};
+        let name = |text: &str| DnsName::parse(text).unwrap();
+        let udp = |port| Allow::Port(Protocol::Udp, Port::new(port).unwrap());
+        let http = |method: &str, path: &str| {
+            Some(L7Match::Http(HttpMatch { method: method.into(), path: path.into() }))
+        };
+        let mut policy = policy(&[
+            (Ingress, pods("web"), tcp(9090)),
+            (Egress, Peer::Fqdn(name("b.example.com")), tcp(443)),
+            (Egress, Peer::Fqdn(name("a.example.com")), tcp(443)),
+            (Egress, Peer::Fqdn(name("a.example.com")), tcp(80)),
+        ]);
+        let mut add = |direction, peer, allow, l7| assert!(policy.add(Rule { direction, peer, allow, l7 }));
+        add(Ingress, pods("web"), tcp(8080), http("GET", r"/v1/items(\?.*)?"));
+        add(Ingress, pods("web"), tcp(8080), http("POST", r"/v1/items(\?.*)?"));
+        add(Ingress, pods("web"), tcp(8081), http("GET", "/"));
+        for dns in ["a.example.com", "b.example.com"] {
+            for allow in [udp(53), tcp(53)] {
+                add(Egress, pods("dns"), allow, Some(L7Match::Dns(name(dns))));
+            }
+        }
+        let text = policy.render().unwrap();
+        assert_eq!(
+            text.split_once("  ingress:\n").unwrap().1,
+            r#"  - fromEndpoints:
+    - matchLabels:
+        app: web
+    toPorts:
+    - ports:
+      - port: "9090"
+        protocol: TCP
+    - ports:
+      - port: "8080"
+        protocol: TCP
+      rules:
+        http:
+        - method: GET
+          path: /v1/items(\?.*)?
+        - method: POST
+          path: /v1/items(\?.*)?
+    - ports:
+      - port: "8081"
+        protocol: TCP
+      rules:
+        http:
+        - method: GET
+          path: /
+  egress:
+  - toEndpoints:
+    - matchLabels:
+        app: dns
+    toPorts:
+    - ports:
+      - port: "53"
+        protocol: TCP
+      - port: "53"
+        protocol: UDP
+      rules:
+        dns:
+        - matchName: a.example.com
+        - matchName: b.example.com
+  - toFQDNs:
+    - matchName: a.example.com
+    toPorts:
+    - ports:
+      - port: "80"
+        protocol: TCP
+      - port: "443"
+        protocol: TCP
+  - toFQDNs:
+    - matchName: b.example.com
+    toPorts:
+    - ports:
+      - port: "443"
+        protocol: TCP
+"#
+        );
+        assert_eq!(Policy::from_canonical(&text), Some(policy));
+        let check = |other: String| assert!(Policy::from_canonical(&other).is_none(), "{other}");
+        check(text.replace("a.example.com", "A.example.com"));
+        check(text.replace("method: GET", "host: GET"));
+        check(
+            text.replace(
+                "fromEndpoints:\n    - matchLabels:\n        app: web",
+                "toFQDNs:\n    - matchName: a",
+            ),
         );
     }
 

@@ -11,5 +11,5 @@ pub mod yaml;
 
 pub use canonical::{MAX_FIELDS, MAX_PORTS, Policy, Rules};
 pub use document::{Document, Kind, NAMESPACE_KEY, read_documents, subject_of};
-pub use rule::{Allow, Entity, IcmpType, Peer, Rule, RuleId, Subject};
+pub use rule::{Allow, Entity, HttpMatch, IcmpType, L7Match, Peer, Rule, RuleId, Subject};
 pub use selector::{IDENTIFYING, Selector};

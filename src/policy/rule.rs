@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Selector;
 use crate::flow::{Direction, IcmpFamily, Port, Protocol};
-use crate::names::Namespace;
+use crate::names::{DnsName, Namespace};
 
 /// The pods that a policy selects.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +28,8 @@ pub enum Peer {
     Entity(Entity),
     /// `fromCIDR` / `toCIDR`.
     Cidr(IpNet),
+    /// `toFQDNs` with `matchName`; egress only.
+    Fqdn(DnsName),
 }
 
 /// The entities that cpg writes (`pkg/policy/api/entity.go`). The wide ones (`all`, `cluster`,
@@ -62,6 +64,26 @@ pub enum Allow {
     Icmp(IcmpFamily, IcmpType),
 }
 
+/// What a request on an allowed port must be: one item of `rules` of `toPorts`. Without one, the port is
+/// allowed whatever is said on it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum L7Match {
+    /// `http`; TCP only.
+    Http(HttpMatch),
+    /// `dns` with `matchName`; egress only.
+    Dns(DnsName),
+}
+
+/// A line of a request, as Envoy compares it: both are RE2 expressions that must match the whole value,
+/// the path being `:path` with its query.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HttpMatch {
+    /// `method`.
+    pub method: Box<str>,
+    /// `path`.
+    pub path: Box<str>,
+}
+
 /// One need of a subject, ready to be written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rule {
@@ -71,9 +93,12 @@ pub struct Rule {
     pub peer: Peer,
     /// Over what.
     pub allow: Allow,
+    /// Saying what; `None`: whatever.
+    pub l7: Option<L7Match>,
 }
 
-/// What a rule is known by for good: a hash of subject, direction, peer and port or ICMP type.
+/// What a rule is known by for good: a hash of subject, direction, peer, and port or ICMP
+/// type with what may be said on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleId(u64);
 
@@ -126,6 +151,8 @@ impl fmt::Display for Peer {
             Self::Endpoints(selector) => labels(selector, f),
             Self::Entity(entity) => f.write_str(entity.as_str()),
             Self::Cidr(net) => net.fmt(f),
+            // As Cilium labels an address that it learnt by this name; so no entity can be meant.
+            Self::Fqdn(name) => write!(f, "fqdn:{name}"),
         }
     }
 }
@@ -141,12 +168,29 @@ impl fmt::Display for Allow {
     }
 }
 
+// === impl L7Match ===
+
+impl fmt::Display for L7Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(HttpMatch { method, path }) => write!(f, "HTTP {method} {path}"),
+            Self::Dns(name) => write!(f, "DNS {name}"),
+        }
+    }
+}
+
 // === impl Rule ===
 
 impl Rule {
+    /// A rule for a port or an ICMP type, whatever is said on it.
+    pub fn plain(direction: Direction, peer: Peer, allow: Allow) -> Self {
+        Self { direction, peer, allow, l7: None }
+    }
+
     /// The rule's identity under this subject.
     pub fn id(&self, subject: &Subject) -> RuleId {
-        // The display forms are unambiguous: label keys and values hold no ',', ' ' or '='.
+        // The display forms are unambiguous: label keys and values hold no ',', ' ' or '='; what is said
+        // comes last.
         RuleId(xxh3_64(format!("{subject} {self}").as_bytes()))
     }
 }
@@ -157,7 +201,8 @@ impl fmt::Display for Rule {
             Direction::Ingress => "from",
             Direction::Egress => "to",
         };
-        write!(f, "{} {word} {} {}", self.direction.as_str(), self.peer, self.allow)
+        write!(f, "{} {word} {} {}", self.direction.as_str(), self.peer, self.allow)?;
+        self.l7.as_ref().map_or(Ok(()), |l7| write!(f, " {l7}"))
     }
 }
 

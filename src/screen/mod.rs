@@ -11,6 +11,7 @@ mod confirm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
 pub use cluster::{ClusterKnown, ClusterPolicy, InCluster};
 pub use confirm::{Unconfirmed, confirm};
@@ -234,15 +235,23 @@ fn decide<'e>(engine: &'e Engine, observation: &Observation) -> Decision<'e> {
     engine.subject(&subject).decide(&peer(&observation.peer, cluster), observation.direction, traffic)
 }
 
-/// The peer as Cilium would see it. An address outside carries itself, and the labels of a dual-stack
-/// cluster, which every selector for the world of a single family matches too.
+/// An address outside carries itself, and the labels of a dual-stack cluster, which every selector for the
+/// world of a single family matches too.
+fn outside(address: IpAddr) -> Party {
+    let label = if address.is_ipv4() { "reserved:world-ipv4" } else { "reserved:world-ipv6" };
+    let mut party = Party::new(0, [label]);
+    party.address = Some(address);
+    party
+}
+
+/// The peer as Cilium would see it once the agent has learnt the names of its address.
 fn peer(peer: &ObservedPeer, cluster: &str) -> Party {
     match peer {
         ObservedPeer::Pod(identity) => Party::from_identity(0, identity, cluster),
-        ObservedPeer::World(address) => {
-            let label = if address.is_ipv4() { "reserved:world-ipv4" } else { "reserved:world-ipv6" };
-            let mut party = Party::new(0, [label]);
-            party.address = Some(*address);
+        ObservedPeer::World(address) => outside(*address),
+        ObservedPeer::Named { address, names } => {
+            let mut party = outside(*address);
+            party.names = names.iter().map(|name| format!("{name}.").into()).collect();
             party
         }
         ObservedPeer::Entity(entity) => {

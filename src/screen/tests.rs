@@ -21,6 +21,7 @@ fn egress() -> Observation {
         direction: Direction::Egress,
         peer: ObservedPeer::Pod(identity("pay", &["k8s:app=api"])),
         allow: Allow::Port(Protocol::Tcp, Port::new(443).unwrap()),
+        request: None,
     }
 }
 

@@ -15,15 +15,16 @@ use super::proto::{flow as wire, observer, relay};
 use super::unknown::{UnknownKind, UnknownValues};
 use super::{Item, LostEvents, LostSource, NodeState, NodeStatus};
 use crate::flow::{
-    Direction, DropReason, Endpoint, EventKind, Flow, IcmpFamily, Identity, L4, TcpFlags, Verdict,
+    Direction, DropReason, Endpoint, EventKind, Flow, IcmpFamily, Identity, L4, L7, L7Kind, L7Record,
+    TcpFlags, Verdict,
 };
-use crate::names::NodeName;
+use crate::names::{DnsName, NodeName};
 use crate::text;
 
 /// The paths of `flow.Flow` that decoding reads: the field mask of a live stream. All of them exist
 /// since Cilium 1.16. `l4` stands whole: masking members of a oneof one by one gives spurious empty
 /// messages up to 1.19 (cilium#43924). Without `time` and `node_name` the relay cannot sort.
-pub const FIELD_MASK: [&str; 18] = [
+pub const FIELD_MASK: [&str; 19] = [
     "time",
     "uuid",
     "verdict",
@@ -36,6 +37,7 @@ pub const FIELD_MASK: [&str; 18] = [
     "node_name",
     "source_names",
     "destination_names",
+    "l7",
     "event_type",
     "traffic_direction",
     "drop_reason_desc",
@@ -138,8 +140,9 @@ impl Decoder {
             destination,
             r#type: kind,
             node_name,
-            source_names: _,
-            destination_names: _,
+            source_names,
+            destination_names,
+            l7,
             event_type,
             traffic_direction,
             drop_reason_desc,
@@ -165,6 +168,9 @@ impl Decoder {
             l4: l4.map_or(L4::Absent, |l4| self.l4(l4)),
             source: self.wire_endpoint(&source),
             destination: self.wire_endpoint(&destination),
+            source_names: self.names(source_names.iter().map(String::as_str)),
+            destination_names: self.names(destination_names.iter().map(String::as_str)),
+            l7: l7.map(|l7| Box::new(self.l7(l7))),
             denied_by: egress_denied_by
                 .iter()
                 .chain(&ingress_denied_by)
@@ -202,6 +208,44 @@ impl Decoder {
                 self.icmp(IcmpFamily::V6, u64::from(icmp.r#type), u64::from(icmp.code))
             }
             Some(Protocol::Vrrp(_) | Protocol::Igmp(_)) | None => L4::Unknown,
+        }
+    }
+
+    fn l7(&mut self, l7: wire::Layer7) -> L7 {
+        use wire::layer7::Record;
+
+        let record = match l7.record {
+            Some(Record::Dns(dns)) => self.dns(&dns.query, dns.rcode),
+            Some(Record::Http(http)) => self.http(&http.method, &http.url),
+            None => L7Record::Other,
+        };
+        L7 { kind: L7Kind::from_number(i64::from(l7.r#type)), record }
+    }
+
+    /// The DNS names that a policy can hold, sorted, each once.
+    pub(super) fn names<'a>(&mut self, names: impl Iterator<Item = &'a str>) -> Box<[DnsName]> {
+        let mut known: Vec<DnsName> = names.filter_map(|name| self.name(name)).collect();
+        known.sort_unstable();
+        known.dedup();
+        known.into()
+    }
+
+    fn name(&mut self, name: &str) -> Option<DnsName> {
+        let parsed = DnsName::parse(name).ok();
+        if parsed.is_none() {
+            self.unknown.count(UnknownKind::DnsName, None);
+        }
+        parsed
+    }
+
+    pub(super) fn dns(&mut self, query: &str, rcode: u32) -> L7Record {
+        L7Record::Dns { query: self.name(query), rcode }
+    }
+
+    pub(super) fn http(&mut self, method: &str, url: &str) -> L7Record {
+        match L7Record::http(method, url) {
+            L7Record::Http { path, .. } if path.contains(REDACTED) => L7Record::Other,
+            record => record,
         }
     }
 
@@ -439,61 +483,4 @@ fn clamped(number: i64) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mask_names_every_field_of_our_flow() {
-        let proto = include_str!("../../proto/flow/flow.proto");
-        let (_, rest) = proto.split_once("message Flow {").unwrap();
-        let (fields, _) = rest.split_once("\n}").unwrap();
-        let names: Vec<&str> = fields
-            .lines()
-            .filter_map(|line| line.trim().split_once(" = "))
-            .filter_map(|(left, _)| left.rsplit(' ').next())
-            .collect();
-        let (mut mask, mut expected) = (FIELD_MASK.to_vec(), names);
-        mask.sort_unstable();
-        expected.sort_unstable();
-        assert_eq!(mask, expected);
-    }
-
-    #[test]
-    fn an_endpoint_is_decoded_once() {
-        let wire = wire::Endpoint { identity: 300, pod_name: "web-1".to_owned(), ..Default::default() };
-        let bytes = wire.encode_to_vec();
-        let mut decoder = Decoder::new();
-        let first = decoder.wire_endpoint(&bytes).unwrap();
-        assert!(Arc::ptr_eq(&first, &decoder.wire_endpoint(&bytes).unwrap()));
-        assert!(decoder.wire_endpoint(b"\xff\xff\xff").is_none());
-        assert_eq!(decoder.take_unknown().total(), 1);
-    }
-
-    #[test]
-    fn other_messages() {
-        let mut decoder = Decoder::new();
-        let message = |types| observer::GetFlowsResponse {
-            node_name: "west/n1".to_owned(),
-            time: None,
-            response_types: types,
-        };
-        use observer::get_flows_response::ResponseTypes;
-        assert_eq!(decoder.response(message(None)), Item::Other);
-        let lost = wire::LostEvent { source: 17, num_events_lost: 5, ..Default::default() };
-        let Item::Lost(lost) = decoder.response(message(Some(ResponseTypes::LostEvents(lost)))) else {
-            panic!();
-        };
-        assert_eq!((lost.source, lost.count, lost.node.as_str()), (LostSource::Unknown, 5, "west/n1"));
-        let status = relay::NodeStatusEvent {
-            state_change: 4,
-            node_names: vec!["west/n1".to_owned()],
-            message: "boom\n".to_owned(),
-        };
-        let Item::NodeStatus(status) = decoder.response(message(Some(ResponseTypes::NodeStatus(status))))
-        else {
-            panic!();
-        };
-        assert_eq!((status.state, &*status.message), (NodeState::Error, "boom\\u{a}"));
-        assert_eq!(decoder.take_unknown().total(), 1);
-    }
-}
+mod tests;

@@ -27,6 +27,10 @@ pub enum UnknownKind {
     Address,
     /// A port or an ICMP type out of its range; layer 4 is unknown.
     Layer4,
+    /// A DNS name that no policy can hold; it is left out.
+    DnsName,
+    /// `flow.L7FlowType`; what the record is of is not known.
+    L7Type,
     /// A time out of range or in a form that is none; the flow has none.
     Time,
 }
@@ -62,6 +66,8 @@ impl UnknownKind {
             Self::Endpoint => "endpoint",
             Self::Address => "address",
             Self::Layer4 => "port or ICMP type",
+            Self::DnsName => "DNS name",
+            Self::L7Type => "kind of L7 record",
             Self::Time => "time",
         }
     }

@@ -76,11 +76,11 @@ fn subject(labels: &[(&str, &str)]) -> Subject {
 }
 
 fn rule(port: u16) -> Rule {
-    Rule {
-        direction: Direction::Ingress,
-        peer: Peer::Endpoints(Selector::new([("app", "web")]).unwrap()),
-        allow: Allow::Port(Protocol::Tcp, Port::new(port).unwrap()),
-    }
+    Rule::plain(
+        Direction::Ingress,
+        Peer::Endpoints(Selector::new([("app", "web")]).unwrap()),
+        Allow::Port(Protocol::Tcp, Port::new(port).unwrap()),
+    )
 }
 
 fn addition(labels: &[(&str, &str)], port: u16) -> Addition {

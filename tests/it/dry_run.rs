@@ -177,11 +177,11 @@ fn what_is_edited_during_a_dry_run_is_merged_anew() {
             namespace: Namespace::parse("shop").unwrap(),
             selector: Selector::new([("app", "web")]).unwrap(),
         },
-        rules: vec![Rule {
-            direction: Direction::Egress,
-            peer: Peer::Endpoints(Selector::new([("app", "api")]).unwrap()),
-            allow: Allow::Port(Protocol::Tcp, Port::new(port).unwrap()),
-        }],
+        rules: vec![Rule::plain(
+            Direction::Egress,
+            Peer::Endpoints(Selector::new([("app", "api")]).unwrap()),
+            Allow::Port(Protocol::Tcp, Port::new(port).unwrap()),
+        )],
     };
     let mut real = Store::open(root.clone(), Duration::from_secs(1)).unwrap();
     real.apply(&[need(80)]).unwrap();

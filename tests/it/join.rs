@@ -114,7 +114,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         Allow::Icmp(IcmpFamily::V4, IcmpType::new(8).unwrap()),
     ];
     (prop::sample::select(DIRECTIONS.to_vec()), prop::sample::select(peers), prop::sample::select(allows))
-        .prop_map(|(direction, peer, allow)| Rule { direction, peer, allow })
+        .prop_map(|(direction, peer, allow)| Rule::plain(direction, peer, allow))
 }
 
 fn policy(subject: &Subject, rules: &[Rule]) -> Policy {

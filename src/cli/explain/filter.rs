@@ -104,11 +104,11 @@ impl Filter {
         });
         let peer = self.peer.as_ref().is_none_or(|wanted| match &rule.peer {
             Peer::Endpoints(selector) => wanted.contains(selector),
-            Peer::Entity(_) | Peer::Cidr(_) => false,
+            Peer::Entity(_) | Peer::Cidr(_) | Peer::Fqdn(_) => false,
         });
         let cidr = self.cidr.is_none_or(|wanted| match &rule.peer {
             Peer::Cidr(net) => wanted.contains(net),
-            Peer::Endpoints(_) | Peer::Entity(_) => false,
+            Peer::Endpoints(_) | Peer::Entity(_) | Peer::Fqdn(_) => false,
         });
         let entity = self.entity.is_none_or(|wanted| rule.peer == Peer::Entity(wanted));
         port && peer && cidr && entity

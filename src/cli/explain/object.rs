@@ -7,7 +7,7 @@ use super::{Explained, Line, Status, What, latest};
 use crate::aggregate::Sample;
 use crate::coverage::{Gap, WatchLog};
 use crate::evidence::{Entry, Session, SessionId, Times, confidence};
-use crate::policy::{Allow, Peer, Selector};
+use crate::policy::{Allow, HttpMatch, L7Match, Peer, Selector};
 
 /// The version of this form; members may be added to it.
 const VERSION: u64 = 1;
@@ -86,6 +86,13 @@ fn rule(explained: &Explained, line: &Line) -> Value {
                 put("type", kind.get().into());
             }
         }
+        match &rule.l7 {
+            Some(L7Match::Http(HttpMatch { method, path })) => {
+                put("http", json!({ "method": method, "path": path }));
+            }
+            Some(L7Match::Dns(name)) => put("dns", name.as_str().into()),
+            None => {}
+        }
     }
     if let Some(entry) = &line.entry {
         map.extend(seen(explained, entry));
@@ -161,6 +168,7 @@ fn peer(peer: &Peer) -> Value {
         Peer::Endpoints(selector) => json!({ "endpoints": labels(selector) }),
         Peer::Entity(entity) => json!({ "entity": entity.as_str() }),
         Peer::Cidr(net) => json!({ "cidr": net.to_string() }),
+        Peer::Fqdn(name) => json!({ "fqdn": name.as_str() }),
     }
 }
 

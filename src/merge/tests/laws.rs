@@ -71,7 +71,7 @@ fn allow() -> impl Strategy<Value = Allow> {
 fn rule() -> impl Strategy<Value = Rule> {
     (prop::bool::ANY, peer(), allow()).prop_map(|(inward, peer, allow)| {
         let direction = if inward { Direction::Ingress } else { Direction::Egress };
-        Rule { direction, peer, allow }
+        Rule::plain(direction, peer, allow)
     })
 }
 

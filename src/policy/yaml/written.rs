@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::flow::{IcmpFamily, Port, Protocol};
-use crate::names::{Namespace, PolicyName};
-use crate::policy::canonical::{Group, MAX_FIELDS, MAX_PORTS};
-use crate::policy::{Allow, Entity, IcmpType, Peer, Policy, Selector, Subject};
+use crate::names::{DnsName, Namespace, PolicyName};
+use crate::policy::canonical::{Group, Item, MAX_FIELDS, MAX_PORTS};
+use crate::policy::{Allow, Entity, HttpMatch, IcmpType, L7Match, Peer, Policy, Selector, Subject};
 
 const VERSION: &str = "cilium.io/v2";
 const KIND: &str = "CiliumNetworkPolicy";
@@ -71,6 +71,8 @@ struct EgressRule {
     to_entities: Vec<String>,
     #[serde(default, rename = "toCIDR", skip_serializing_if = "Vec::is_empty")]
     to_cidr: Vec<String>,
+    #[serde(default, rename = "toFQDNs", skip_serializing_if = "Vec::is_empty")]
+    to_fqdns: Vec<DnsItem>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     to_ports: Vec<PortRule>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -81,6 +83,30 @@ struct EgressRule {
 #[serde(deny_unknown_fields)]
 struct PortRule {
     ports: Vec<PortProtocol>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rules: Option<L7Rules>,
+}
+
+#[derive(Serialize, Deserialize, Default, Clone)]
+#[serde(deny_unknown_fields)]
+struct L7Rules {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    http: Vec<HttpItem>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    dns: Vec<DnsItem>,
+}
+
+#[derive(Serialize, Deserialize, Clone)]
+#[serde(deny_unknown_fields)]
+struct HttpItem {
+    method: String,
+    path: String,
+}
+
+#[derive(Serialize, Deserialize, Clone)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DnsItem {
+    match_name: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -158,54 +184,100 @@ impl LabelSelector {
     }
 }
 
-/// The five lists of a written rule, whatever its direction calls them.
+/// The lists of a written rule, whatever its direction calls them.
+#[derive(Default)]
 struct Lists {
     endpoints: Vec<LabelSelector>,
     entities: Vec<String>,
     cidr: Vec<String>,
+    fqdns: Vec<DnsItem>,
     to_ports: Vec<PortRule>,
     icmps: Vec<IcmpRule>,
 }
 
 impl From<Group> for Lists {
     fn from(group: Group) -> Self {
-        let mut lists = Self {
-            endpoints: Vec::new(),
-            entities: Vec::new(),
-            cidr: Vec::new(),
-            to_ports: Vec::new(),
-            icmps: Vec::new(),
-        };
+        let mut lists = Self::default();
         for peer in &group.peers {
             match peer {
                 Peer::Endpoints(selector) => lists.endpoints.push(selector.into()),
                 Peer::Entity(entity) => lists.entities.push(entity.as_str().into()),
                 Peer::Cidr(net) => lists.cidr.push(net.to_string()),
+                Peer::Fqdn(name) => lists.fqdns.push(name.into()),
             }
         }
-        let mut ports = Vec::new();
-        let mut fields = Vec::new();
-        for allow in group.allows {
-            match allow {
-                Allow::Port(protocol, port) => {
-                    ports.push(PortProtocol { port: port.to_string(), protocol: protocol.as_str().into() });
-                }
-                Allow::Icmp(family, kind) => {
-                    fields.push(IcmpField { family: family.as_str().into(), kind: kind.get() });
+        for Item { allows, l7 } in group.items {
+            let mut ports = Vec::new();
+            let mut fields = Vec::new();
+            for allow in allows {
+                match allow {
+                    Allow::Port(protocol, port) => {
+                        ports.push(PortProtocol {
+                            port: port.to_string(),
+                            protocol: protocol.as_str().into(),
+                        });
+                    }
+                    Allow::Icmp(family, kind) => {
+                        fields.push(IcmpField { family: family.as_str().into(), kind: kind.get() });
+                    }
                 }
             }
-        }
-        while !ports.is_empty() {
-            let rest = ports.split_off(ports.len().min(MAX_PORTS));
-            lists.to_ports.push(PortRule { ports });
-            ports = rest;
-        }
-        while !fields.is_empty() {
-            let rest = fields.split_off(fields.len().min(MAX_FIELDS));
-            lists.icmps.push(IcmpRule { fields });
-            fields = rest;
+            let rules = L7Rules::of(&l7);
+            while !ports.is_empty() {
+                let rest = ports.split_off(ports.len().min(MAX_PORTS));
+                lists.to_ports.push(PortRule { ports, rules: rules.clone() });
+                ports = rest;
+            }
+            while !fields.is_empty() {
+                let rest = fields.split_off(fields.len().min(MAX_FIELDS));
+                lists.icmps.push(IcmpRule { fields });
+                fields = rest;
+            }
         }
         lists
+    }
+}
+
+// === impl L7Rules ===
+
+impl L7Rules {
+    fn of(l7: &BTreeSet<L7Match>) -> Option<Self> {
+        let mut rules = Self::default();
+        for item in l7 {
+            match item {
+                L7Match::Http(HttpMatch { method, path }) => {
+                    rules.http.push(HttpItem { method: (&**method).into(), path: (&**path).into() });
+                }
+                L7Match::Dns(name) => rules.dns.push(name.into()),
+            }
+        }
+        (!l7.is_empty()).then_some(rules)
+    }
+
+    /// What may be said; never empty.
+    fn requests(self) -> Result<BTreeSet<L7Match>, Foreign> {
+        let mut l7 = BTreeSet::new();
+        for HttpItem { method, path } in self.http {
+            l7.insert(L7Match::Http(HttpMatch { method: method.into(), path: path.into() }));
+        }
+        for item in self.dns {
+            l7.insert(L7Match::Dns(item.name()?));
+        }
+        if l7.is_empty() { Err(Foreign) } else { Ok(l7) }
+    }
+}
+
+// === impl DnsItem ===
+
+impl From<&DnsName> for DnsItem {
+    fn from(name: &DnsName) -> Self {
+        Self { match_name: name.as_str().into() }
+    }
+}
+
+impl DnsItem {
+    fn name(self) -> Result<DnsName, Foreign> {
+        DnsName::parse(&self.match_name).map_err(|_| Foreign)
     }
 }
 
@@ -226,34 +298,55 @@ impl TryFrom<Lists> for Group {
         for net in lists.cidr {
             peers.push(Peer::Cidr(net.parse::<IpNet>().map_err(|_| Foreign)?));
         }
-        let mut allows = BTreeSet::new();
-        for port in lists.to_ports.into_iter().flat_map(|rule| rule.ports) {
-            let number = port.port.parse().ok().and_then(Port::new).ok_or(Foreign)?;
-            allows.insert(Allow::Port(Protocol::from_name(&port.protocol).ok_or(Foreign)?, number));
+        for name in lists.fqdns {
+            peers.push(Peer::Fqdn(name.name()?));
         }
-        for field in lists.icmps.into_iter().flat_map(|rule| rule.fields) {
-            let family = match field.family.as_str() {
-                "IPv4" => IcmpFamily::V4,
-                "IPv6" => IcmpFamily::V6,
-                _ => return Err(Foreign),
-            };
-            allows.insert(Allow::Icmp(family, IcmpType::new(field.kind).ok_or(Foreign)?));
+        let mut items = Vec::new();
+        for rule in lists.to_ports {
+            let mut allows = BTreeSet::new();
+            for port in rule.ports {
+                let number = port.port.parse().ok().and_then(Port::new).ok_or(Foreign)?;
+                allows.insert(Allow::Port(Protocol::from_name(&port.protocol).ok_or(Foreign)?, number));
+            }
+            let l7 = rule.rules.map_or_else(|| Ok(BTreeSet::new()), L7Rules::requests)?;
+            items.push(Item { allows, l7 });
         }
-        if peers.is_empty() || allows.is_empty() { Err(Foreign) } else { Ok(Self { peers, allows }) }
+        for rule in lists.icmps {
+            let mut allows = BTreeSet::new();
+            for field in rule.fields {
+                let family = match field.family.as_str() {
+                    "IPv4" => IcmpFamily::V4,
+                    "IPv6" => IcmpFamily::V6,
+                    _ => return Err(Foreign),
+                };
+                allows.insert(Allow::Icmp(family, IcmpType::new(field.kind).ok_or(Foreign)?));
+            }
+            items.push(Item { allows, l7: BTreeSet::new() });
+        }
+        let nothing = items.iter().all(|item| item.allows.is_empty());
+        if peers.is_empty() || nothing { Err(Foreign) } else { Ok(Self { peers, items }) }
     }
 }
 
 impl From<Group> for IngressRule {
     fn from(group: Group) -> Self {
-        let Lists { endpoints, entities, cidr, to_ports, icmps } = group.into();
+        // A name is never a peer of this direction.
+        let Lists { endpoints, entities, cidr, fqdns: _, to_ports, icmps } = group.into();
         Self { from_endpoints: endpoints, from_entities: entities, from_cidr: cidr, to_ports, icmps }
     }
 }
 
 impl From<Group> for EgressRule {
     fn from(group: Group) -> Self {
-        let Lists { endpoints, entities, cidr, to_ports, icmps } = group.into();
-        Self { to_endpoints: endpoints, to_entities: entities, to_cidr: cidr, to_ports, icmps }
+        let Lists { endpoints, entities, cidr, fqdns, to_ports, icmps } = group.into();
+        Self {
+            to_endpoints: endpoints,
+            to_entities: entities,
+            to_cidr: cidr,
+            to_fqdns: fqdns,
+            to_ports,
+            icmps,
+        }
     }
 }
 
@@ -262,8 +355,15 @@ impl TryFrom<IngressRule> for Group {
 
     fn try_from(rule: IngressRule) -> Result<Self, Foreign> {
         let IngressRule { from_endpoints, from_entities, from_cidr, to_ports, icmps } = rule;
-        Lists { endpoints: from_endpoints, entities: from_entities, cidr: from_cidr, to_ports, icmps }
-            .try_into()
+        Lists {
+            endpoints: from_endpoints,
+            entities: from_entities,
+            cidr: from_cidr,
+            fqdns: Vec::new(),
+            to_ports,
+            icmps,
+        }
+        .try_into()
     }
 }
 
@@ -271,7 +371,15 @@ impl TryFrom<EgressRule> for Group {
     type Error = Foreign;
 
     fn try_from(rule: EgressRule) -> Result<Self, Foreign> {
-        let EgressRule { to_endpoints, to_entities, to_cidr, to_ports, icmps } = rule;
-        Lists { endpoints: to_endpoints, entities: to_entities, cidr: to_cidr, to_ports, icmps }.try_into()
+        let EgressRule { to_endpoints, to_entities, to_cidr, to_fqdns, to_ports, icmps } = rule;
+        Lists {
+            endpoints: to_endpoints,
+            entities: to_entities,
+            cidr: to_cidr,
+            fqdns: to_fqdns,
+            to_ports,
+            icmps,
+        }
+        .try_into()
     }
 }

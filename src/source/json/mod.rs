@@ -19,10 +19,12 @@ use super::{Item, LostEvents, NodeStatus};
 use crate::flow::{DropReason, Endpoint, Flow, IcmpFamily, L4, TcpFlags, Verdict};
 
 mod error;
+mod l7;
 mod odd;
 mod values;
 
 pub use error::{BadKind, LineError};
+use l7::LineL7;
 use odd::Aggregate;
 pub use odd::read;
 use values::{Enum, Flag, Int, Text, Time};
@@ -96,6 +98,12 @@ struct LineFlow<'a> {
     kind: Option<&'a RawValue>,
     #[serde(default)]
     aggregate: Option<Aggregate>,
+    #[serde(borrow, default, alias = "sourceNames")]
+    source_names: Option<Vec<Text<'a>>>,
+    #[serde(borrow, default, alias = "destinationNames")]
+    destination_names: Option<Vec<Text<'a>>>,
+    #[serde(borrow, default)]
+    l7: Option<LineL7<'a>>,
     #[serde(borrow, default, alias = "egressDeniedBy")]
     egress_denied_by: Option<Vec<LinePolicy<'a>>>,
     #[serde(borrow, default, alias = "ingressDeniedBy")]
@@ -320,6 +328,9 @@ impl LineFlow<'_> {
             l4: self.l4.map_or(L4::Absent, |l4| l4.read(decoder)),
             source: self.source.and_then(|raw| decoder.json_endpoint(raw.get(), read_endpoint)),
             destination: self.destination.and_then(|raw| decoder.json_endpoint(raw.get(), read_endpoint)),
+            source_names: decoder.names(self.source_names.iter().flatten().map(|name| &*name.0)),
+            destination_names: decoder.names(self.destination_names.iter().flatten().map(|name| &*name.0)),
+            l7: self.l7.map(|l7| Box::new(l7.read(decoder))),
             denied_by: policies
                 .iter()
                 .flatten()

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::error::LONGEST_REASON;
 use super::*;
-use crate::flow::{Direction, EventKind};
+use crate::flow::{Direction, EventKind, L7, L7Kind, L7Record};
+use crate::names::DnsName;
 use crate::source::proto::observer::GetFlowsResponse;
 use crate::source::proto::observer::get_flows_response::ResponseTypes;
 use crate::source::{LostSource, NodeState};
@@ -434,4 +435,57 @@ fn a_bad_line_says_why() {
     check(format!("{{\"flow\":\"{}\u{1b}\"}}", "\\u001b".repeat(300)).as_bytes(), "");
     check("[".repeat(5000).as_bytes(), "");
     check(format!("{{\"x\":{}1", "[".repeat(5000)).as_bytes(), "");
+}
+
+#[test]
+fn names_and_requests_the_same_over_both_ways() {
+    let flow = wire::Flow {
+        verdict: 1,
+        source_names: vec!["Client.example.com.".to_owned()],
+        destination_names: vec!["b.example.com".to_owned(), "a.example.com.".to_owned(), "*".to_owned()],
+        l7: Some(wire::Layer7 {
+            r#type: wire::L7FlowType::Request.into(),
+            record: Some(wire::layer7::Record::Http(wire::Http {
+                method: "GET".to_owned(),
+                url: "http://shop.example/v1/items?token=secret".to_owned(),
+                ..Default::default()
+            })),
+        }),
+        ..Default::default()
+    };
+    let response = GetFlowsResponse { response_types: Some(ResponseTypes::Flow(flow)), ..Default::default() };
+    let (mut live, mut replayed) = (Decoder::new(), Decoder::new());
+    let line = r#"{"flow":{"verdict":"FORWARDED","source_names":["Client.example.com."],
+        "destinationNames":["b.example.com","a.example.com.","*"],"l7":{"type":"REQUEST","latency_ns":"12",
+        "http":{"method":"GET","url":"http://shop.example/v1/items?token=secret","headers":[{"key":"A"}]}}}}"#;
+    let Item::Flow(flow) = read_line(line.replace('\n', "").as_bytes(), &mut replayed).unwrap() else {
+        panic!()
+    };
+    assert_eq!(live.response(response), Item::Flow(flow.clone()));
+    let names: Vec<&str> = flow.destination_names.iter().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["a.example.com", "b.example.com"]);
+    let http = L7Record::Http { method: "GET".into(), path: "/v1/items".into() };
+    assert_eq!(flow.l7.as_deref(), Some(&L7 { kind: L7Kind::Request, record: http }));
+    assert_eq!((live.take_unknown().total(), replayed.take_unknown().total()), (1, 1));
+}
+
+#[test]
+fn dns_records() {
+    let check = |l7: &str, expected: L7Record, unknown: u64| {
+        let mut decoder = Decoder::new();
+        let line = format!(r#"{{"flow":{{"verdict":"DROPPED","l7":{l7}}}}}"#);
+        let Item::Flow(flow) = read_line(line.as_bytes(), &mut decoder).unwrap() else { panic!() };
+        assert_eq!(flow.l7.map(|l7| l7.record), Some(expected), "{l7}");
+        assert_eq!(decoder.take_unknown().total(), unknown, "{l7}");
+    };
+    let query = |name: &str, rcode| L7Record::Dns { query: DnsName::parse(name).ok(), rcode };
+    check(
+        r#"{"type":"REQUEST","dns":{"query":"API.example.com.","qtypes":["A"]}}"#,
+        query("api.example.com", 0),
+        0,
+    );
+    check(r#"{"type":"RESPONSE","dns":{"query":"a.b.","rcode":3,"ttl":4294967295}}"#, query("a.b", 3), 0);
+    check(r#"{"type":1,"dns":{"query":"."}}"#, query("", 0), 1);
+    check(r#"{"type":"NEW","kafka":{}}"#, L7Record::Other, 1);
+    check(r#"{"type":"REQUEST","http":{"method":"GET","url":"/HUBBLE_REDACTED/x"}}"#, L7Record::Other, 0);
 }

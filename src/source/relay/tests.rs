@@ -193,7 +193,7 @@ async fn items_come_in_order_and_the_end_is_told_once() {
 async fn namespaces_become_filters() {
     let (relay, requests) = relay(vec![Act::Send(vec![])]).await;
     let namespaces = Namespaces::Only([Namespace::parse("shop").unwrap()].into());
-    let mut flows = relay.flows(&Interest { namespaces }, Start::Now);
+    let mut flows = relay.flows(&Interest { namespaces, ..Interest::default() }, Start::Now);
     assert_eq!(flows.next().await.unwrap().unwrap_err().kind, EndKind::Ended);
     assert!(flows.next().await.is_none());
     assert!(flows.take_unknown().is_empty());

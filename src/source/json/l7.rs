@@ -1,0 +1,48 @@
+//! The record of the L7 proxy in a line. Headers, hosts and everything else that no rule is made of are
+//! passed over.
+
+use serde::Deserialize;
+
+use super::values::{Enum, Int, Text};
+use super::{Decoder, UnknownKind, number, wire};
+use crate::flow::{L7, L7Kind, L7Record};
+
+#[derive(Deserialize)]
+pub(super) struct LineL7<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Enum<'a>,
+    #[serde(borrow, default)]
+    dns: Option<LineDns<'a>>,
+    #[serde(borrow, default)]
+    http: Option<LineHttp<'a>>,
+}
+
+#[derive(Deserialize)]
+struct LineDns<'a> {
+    #[serde(borrow, default)]
+    query: Text<'a>,
+    #[serde(default)]
+    rcode: Int,
+}
+
+#[derive(Deserialize)]
+struct LineHttp<'a> {
+    #[serde(borrow, default)]
+    method: Text<'a>,
+    #[serde(borrow, default)]
+    url: Text<'a>,
+}
+
+// === impl LineL7 ===
+
+impl LineL7<'_> {
+    pub(super) fn read(self, decoder: &mut Decoder) -> L7 {
+        let kind = number(&self.kind, wire::L7FlowType::from_str_name, UnknownKind::L7Type, decoder);
+        let record = match (self.dns, self.http) {
+            (Some(dns), _) => decoder.dns(&dns.query.0, u32::try_from(dns.rcode.0).unwrap_or(u32::MAX)),
+            (None, Some(http)) => decoder.http(&http.method.0, &http.url.0),
+            (None, None) => L7Record::Other,
+        };
+        L7 { kind: L7Kind::from_number(kind.unwrap_or(0)), record }
+    }
+}
