@@ -10,7 +10,9 @@
 //! cluster's policies, where these count. What could not be
 //! written comes again with the next window.
 
+mod background;
 mod backoff;
+mod cluster;
 mod counters;
 mod feed;
 mod fold;
@@ -18,6 +20,7 @@ mod health_file;
 mod keeper;
 mod keeping;
 mod live;
+mod notices;
 mod recorder;
 mod screening;
 mod shutdown;
@@ -33,11 +36,12 @@ pub use counters::{Cap, Counters};
 pub use feed::{FeedEnd, Replay};
 pub use fold::{Common, Fold};
 pub use health_file::HealthFile;
-pub use keeper::{AFTER_SIGNAL, Keeper, Notices};
+pub use keeper::{AFTER_SIGNAL, Keeper};
 pub use keeping::Keeping;
 pub use live::{
     Again, Answer, Asking, FlowStream, GAPS, Lasting, Live, Question, Reopen, SharedWatch, Watch,
 };
+pub use notices::Notices;
 pub use recorder::{Recorded, Recorder};
 pub use shutdown::{Stop, on_signals};
 pub use summary::{Exit, Summary, filter_name, lost_source_name, verdict_name};

@@ -6,10 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::tasks;
+use super::background::Background;
 use crate::coverage::{Coverage, WatchLog};
 use crate::state::{read_log, write_log};
 use crate::store::write_private;
@@ -27,7 +26,7 @@ const LARGEST: u64 = 64 << 20;
 pub struct WatchFile {
     path: PathBuf,
     next: Instant,
-    writing: Option<JoinHandle<()>>,
+    writing: Background,
 }
 
 // === impl WatchFile ===
@@ -35,12 +34,16 @@ pub struct WatchFile {
 impl WatchFile {
     /// A log at this path, which may be there already.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, next: Instant::now() + EVERY, writing: None }
+        Self { path, next: Instant::now() + EVERY, writing: Background::new("watch-file") }
     }
 
     /// Begins to write when it is time. Does not wait.
-    pub(super) fn tick(&mut self, coverage: impl FnOnce() -> Coverage) {
-        if Instant::now() >= self.next && self.writing.as_ref().is_none_or(JoinHandle::is_finished) {
+    pub(super) async fn tick(&mut self, coverage: impl FnOnce() -> Coverage) {
+        if self.writing.is_busy() {
+            return;
+        }
+        self.collect().await;
+        if Instant::now() >= self.next {
             self.next = Instant::now() + EVERY;
             self.write(&coverage());
         }
@@ -49,13 +52,9 @@ impl WatchFile {
     /// Writes the last state.
     pub(super) async fn finish(mut self, coverage: &Coverage) {
         let last = async {
-            if let Some(writing) = self.writing.take() {
-                let _ = writing.await;
-            }
+            self.collect().await;
             self.write(coverage);
-            if let Some(writing) = self.writing.take() {
-                let _ = writing.await;
-            }
+            self.collect().await;
         };
         if tokio::time::timeout(LAST, last).await.is_err() {
             tracing::warn!("what was watched was not on disk in time");
@@ -64,12 +63,13 @@ impl WatchFile {
 
     fn write(&mut self, coverage: &Coverage) {
         let (path, log) = (self.path.clone(), WatchLog::from(coverage));
-        self.writing = Some(tokio::task::spawn_blocking(move || {
-            let joined = tasks::guarded("watch-file", || join(&path, log));
-            if let Err(why) = joined.and_then(|joined| joined) {
-                tracing::warn!("what was watched is not kept: {}", visible(&why, 1_000));
-            }
-        }));
+        self.writing.begin(move || join(&path, log));
+    }
+
+    async fn collect(&mut self) {
+        if let Some(Err(why)) = self.writing.collect().await {
+            tracing::warn!("what was watched is not kept: {}", visible(&why, 1_000));
+        }
     }
 }
 
