@@ -22,6 +22,7 @@ mod keeping;
 mod live;
 mod notices;
 mod recorder;
+mod results;
 mod screening;
 mod shutdown;
 mod summary;
@@ -43,12 +44,13 @@ pub use live::{
 };
 pub use notices::Notices;
 pub use recorder::{Recorded, Recorder};
+pub use results::{PolicyCounts, Results};
 pub use shutdown::{Stop, on_signals};
 pub use summary::{Exit, Summary, filter_name, lost_source_name, verdict_name};
 pub use tasks::{ended, named, panic_line};
 pub use vitals::{Snapshot, Vitals};
 pub use watch_file::{WatchFile, read as read_watch_file};
-pub use writer::{PolicyCounts, Results, Writer};
+pub use writer::Writer;
 
 /// Distinct observations that one window holds: about 100 MB when full, and up to 600 MB when each of them
 /// was seen over ten connections or more.

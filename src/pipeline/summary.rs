@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::writer::Change;
+use super::results::Change;
 use super::{Cap, Counters, FeedEnd, Results, watched};
 use crate::classify::{Filter, Skip, why};
 use crate::coverage::Coverage;
