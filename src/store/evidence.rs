@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::atomic::{self, Replaced};
+use super::private::make_private;
 use super::{Store, StoreError, lock::Lock, naming};
 use crate::names::Namespace;
 use crate::policy::Subject;
@@ -192,13 +193,4 @@ impl Store {
         };
         self.index.holders(subject).into_iter().filter_map(read).collect()
     }
-}
-
-/// A directory that only this user can look into, with those above it that are missing.
-fn make_private(directory: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)
 }

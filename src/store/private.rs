@@ -34,7 +34,8 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn make_private(directory: &Path) -> io::Result<()> {
+/// A directory that only this user can look into, with those above it that are missing.
+pub(super) fn make_private(directory: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
