@@ -49,7 +49,7 @@ pub use shutdown::{Stop, on_signals};
 pub use summary::{Exit, Summary, filter_name, lost_source_name, verdict_name};
 pub use tasks::{ended, named, panic_line};
 pub use vitals::{Snapshot, Vitals};
-pub use watch_file::{WatchFile, read as read_watch_file};
+pub use watch_file::WatchFile;
 pub use writer::Writer;
 
 /// Distinct observations that one window holds: about 100 MB when full, and up to 600 MB when each of them

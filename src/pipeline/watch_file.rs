@@ -1,25 +1,20 @@
 //! What was watched, beside the evidence: so that nobody takes a time that was not watched for one in which
 //! nothing was dropped.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::background::Background;
 use crate::coverage::{Coverage, WatchLog};
-use crate::state::{read_log, write_log};
-use crate::store::write_private;
+use crate::state::join_log;
 use crate::text::visible;
 
 /// Between two writes: what a run that is killed watched since then is in no file, and not claimed.
 const EVERY: Duration = Duration::from_secs(5 * 60);
 /// How long the last write may take.
 const LAST: Duration = Duration::from_secs(2);
-/// Larger files are none of ours.
-const LARGEST: u64 = 64 << 20;
 
 /// Where the log of what was watched goes.
 #[derive(Debug)]
@@ -63,7 +58,7 @@ impl WatchFile {
 
     fn write(&mut self, coverage: &Coverage) {
         let (path, log) = (self.path.clone(), WatchLog::from(coverage));
-        self.writing.begin(move || join(&path, log));
+        self.writing.begin(move || join_log(&path, &log));
     }
 
     async fn collect(&mut self) {
@@ -71,30 +66,4 @@ impl WatchFile {
             tracing::warn!("what was watched is not kept: {}", visible(&why, 1_000));
         }
     }
-}
-
-/// Joins a run into the file. One that cannot be read is set aside.
-fn join(path: &Path, run: WatchLog) -> Result<(), String> {
-    let mut log = match read(path) {
-        Ok(log) => log.unwrap_or_default(),
-        Err(why) => {
-            let aside = path.with_extension("json.damaged");
-            fs::rename(path, &aside).map_err(|e| format!("{}: {why} ({e})", path.display()))?;
-            tracing::warn!("{} cannot be used: {why}; it is {} now", path.display(), aside.display());
-            WatchLog::default()
-        }
-    };
-    log.join(&run);
-    write_private(path, &write_log(&log)).map_err(|e| e.to_string())
-}
-
-/// The log at this path; `None` where there is none.
-pub fn read(path: &Path) -> Result<Option<WatchLog>, String> {
-    match fs::metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Ok(metadata) if metadata.len() > LARGEST => return Err("it is too large".to_owned()),
-        Ok(_) | Err(_) => {}
-    }
-    let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
-    read_log(&text).map(Some)
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::atomic::{self, Replaced};
-use super::private::make_private;
+use super::private::{self, make_private};
 use super::{Store, StoreError, lock::Lock, naming};
 use crate::names::Namespace;
 use crate::policy::Subject;
@@ -115,9 +115,7 @@ impl EvidenceFiles {
     /// Takes a damaged file out of the way, under another name beside it.
     pub fn set_aside(&self, subject: &Subject) -> Result<PathBuf, StoreError> {
         let path = self.path(subject);
-        let aside = path.with_extension("json.damaged");
-        fs::rename(&path, &aside).map_err(|e| StoreError::evidence("move", &path, e))?;
-        Ok(aside)
+        private::set_aside(&path).map_err(|e| StoreError::evidence("move", &path, e))
     }
 
     /// Every evidence file, by path; of one namespace, or of all.

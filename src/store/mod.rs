@@ -18,7 +18,7 @@ pub use cluster::{ClusterIdentity, StampError};
 pub use error::StoreError;
 pub use evidence::{EvidenceFiles, EvidenceText, evidence_dir};
 pub use output::Change;
-pub use private::write_private;
+pub use private::{set_aside, write_private};
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{StoreError, atomic};
 
@@ -32,6 +32,14 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), StoreError> {
     file.persist(&target).map_err(|e| error(e.error))?;
     atomic::sync_directory(directory);
     Ok(())
+}
+
+/// Takes a file that cannot be used out of the way: under another name beside it, which is given. What stood under
+/// that name is gone.
+pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let aside = path.with_extension("json.damaged");
+    fs::rename(path, &aside)?;
+    Ok(aside)
 }
 
 /// A directory that only this user can look into, with those above it that are missing.

@@ -23,7 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("health", &["build", "classify", "flow", "names", "text"]),
     ("kube", &["flow", "names", "policy", "screen", "source", "text"]),
     ("coverage", &["names"]),
-    ("state", &["coverage", "names", "text"]),
+    ("state", &["coverage", "names", "store", "text"]),
     ("demo", &["source"]),
     (
         "pipeline",
