@@ -5,12 +5,20 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
+mod config;
+mod dev;
 mod evidence;
 mod layered;
+mod reach;
+mod run;
 mod watch;
 
+pub(super) use config::{ConfigArgs, ConfigCommand};
+pub(super) use dev::{CaptureArgs, DecideArgs, DevArgs, DevCommand, LoadArgs};
 pub(super) use evidence::{EvidenceArgs, EvidenceCommand, ExplainArgs, ExplainFormat, KeepArgs};
 pub(super) use layered::{Kind, Layer, Place, Places, Setting, settings_of};
+pub(super) use reach::{ClusterArgs, ClusterDedup, ReachArgs};
+pub(super) use run::{GenerateArgs, ReplayArgs, RunArgs};
 pub(super) use watch::WatchArgs;
 
 /// Turns the dropped flows of a Cilium cluster into the CiliumNetworkPolicy files that would have
@@ -145,220 +153,6 @@ pub(super) enum OutputFormat {
 }
 
 #[derive(Debug, Group)]
-pub(super) struct GenerateArgs {
-    /// Do not ask Cilium's settings and the relay's nodes at the start
-    #[arg(long, env = "CPG_NO_PREFLIGHT", value_parser = FalseyValueParser::new())]
-    pub(super) no_preflight: bool,
-    /// Write to the output directory even if its policies are those of another cluster; it is this one's then
-    #[arg(long, env = "CPG_ACCEPT_CLUSTER", value_parser = FalseyValueParser::new())]
-    pub(super) accept_cluster: bool,
-    /// End after so long, as on SIGTERM (default: never)
-    #[arg(long, env = "CPG_DURATION", value_name = "DURATION")]
-    pub(super) duration: Option<String>,
-    /// Serve /metrics, /healthz and /readyz on this address, for example :9090 or 127.0.0.1:9090
-    #[arg(long, env = "CPG_METRICS_LISTEN", value_name = "ADDR")]
-    pub(super) metrics_listen: Option<String>,
-    #[command(flatten)]
-    pub(super) watch: WatchArgs,
-    #[command(flatten)]
-    pub(super) run: RunArgs,
-    // Last, because its heading goes on.
-    #[command(flatten)]
-    pub(super) reach: ReachArgs,
-}
-
-/// The way to the relay. `HUBBLE_SERVER`, `HUBBLE_TLS` and so on, as the Hubble CLI knows them, count
-/// where neither the flag nor the `CPG_` variable is given.
-#[derive(Debug, Group)]
-#[command(next_help_heading = "The way to the relay")]
-pub(super) struct ReachArgs {
-    /// Address of the Hubble Relay: host:port, tls://host:port or unix:///path (default: found through the
-    /// kubeconfig, and reached by a port-forward that cpg makes itself)
-    #[arg(long, env = "CPG_SERVER", value_name = "ADDRESS")]
-    pub(super) server: Option<String>,
-    /// How long connecting may take
-    #[arg(long, env = "CPG_TIMEOUT", value_name = "DURATION", default_value = "10s")]
-    pub(super) timeout: String,
-    /// Config file of the Hubble CLI: its server and TLS settings are used
-    #[arg(long, env = "CPG_HUBBLE_CONFIG", value_name = "FILE")]
-    pub(super) hubble_config: Option<PathBuf>,
-    /// End when the stream ends, instead of connecting again
-    #[arg(long, env = "CPG_NO_RECONNECT", value_parser = FalseyValueParser::new())]
-    pub(super) no_reconnect: bool,
-    /// Kubeconfig of the cluster (default: KUBECONFIG, then ~/.kube/config, then the pod's service account)
-    #[arg(long, env = "CPG_KUBECONFIG", value_name = "FILE")]
-    pub(super) kubeconfig: Option<std::ffi::OsString>,
-    /// Context in the kubeconfig (default: the current one)
-    #[arg(long, env = "CPG_CONTEXT", value_name = "NAME")]
-    pub(super) context: Option<String>,
-    /// Namespace of Cilium and of the relay's Service
-    #[arg(long, env = "CPG_KUBE_NAMESPACE", value_name = "NAME", default_value = "kube-system")]
-    pub(super) kube_namespace: String,
-    /// Service of the relay
-    #[arg(long, env = "CPG_RELAY_SERVICE", value_name = "NAME", default_value = "hubble-relay")]
-    pub(super) relay_service: String,
-    /// Port of the relay in its pod (default: where the Service leads)
-    #[arg(long, env = "CPG_RELAY_PORT", value_name = "PORT")]
-    pub(super) relay_port: Option<String>,
-    /// Talk TLS to the relay
-    #[arg(long, env = "CPG_TLS", value_name = "BOOL", value_parser = FalseyValueParser::new(),
-          num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
-    pub(super) tls: bool,
-    /// CAs that may have signed the relay's certificate, PEM (repeatable; default: those of the system)
-    #[arg(long, env = "CPG_TLS_CA_CERT_FILES", value_name = "FILE", value_delimiter = ',')]
-    pub(super) tls_ca_cert_files: Vec<PathBuf>,
-    /// Certificate that cpg shows to the relay, PEM
-    #[arg(long, env = "CPG_TLS_CLIENT_CERT_FILE", value_name = "FILE")]
-    pub(super) tls_client_cert_file: Option<PathBuf>,
-    /// Key of that certificate, PEM
-    #[arg(long, env = "CPG_TLS_CLIENT_KEY_FILE", value_name = "FILE")]
-    pub(super) tls_client_key_file: Option<PathBuf>,
-    /// Name that must stand in the relay's certificate (default: the host of --server, and without --server
-    /// instance.hubble-relay.cilium.io, as Cilium's chart makes it)
-    #[arg(long, env = "CPG_TLS_SERVER_NAME", value_name = "NAME")]
-    pub(super) tls_server_name: Option<String>,
-    /// Do not check who answers; encryption without knowing with whom
-    #[arg(long, env = "CPG_TLS_ALLOW_INSECURE", value_name = "BOOL", value_parser = FalseyValueParser::new(),
-          num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true")]
-    pub(super) tls_allow_insecure: bool,
-}
-
-#[derive(Debug, Group)]
-pub(super) struct ReplayArgs {
-    /// Captures: what hubble observe or the exporter wrote, plain, gzip or zstd; - is standard input
-    #[arg(required = true, value_name = "FILE")]
-    pub(super) files: Vec<PathBuf>,
-    /// FILE is still written: read on until a signal, also when it is rotated
-    #[arg(long, env = "CPG_FOLLOW", value_parser = FalseyValueParser::new())]
-    pub(super) follow: bool,
-    /// Threads that parse (default: one per CPU, at most 8)
-    #[arg(long, env = "CPG_THREADS", value_name = "N")]
-    pub(super) threads: Option<usize>,
-    #[command(flatten)]
-    pub(super) run: RunArgs,
-    // Last, because its heading goes on.
-    #[command(flatten)]
-    pub(super) cluster: ClusterArgs,
-}
-
-/// The cluster whose policies replay counts.
-#[derive(Debug, Group)]
-#[command(next_help_heading = "The cluster's policies")]
-pub(super) struct ClusterArgs {
-    /// Kubeconfig of the cluster (default: KUBECONFIG, then ~/.kube/config, then the pod's service account)
-    #[arg(long, env = "CPG_KUBECONFIG", value_name = "FILE")]
-    pub(super) kubeconfig: Option<std::ffi::OsString>,
-    /// Context in the kubeconfig (default: the current one)
-    #[arg(long, env = "CPG_CONTEXT", value_name = "NAME")]
-    pub(super) context: Option<String>,
-    /// How long reaching the cluster and listing its policies may take
-    #[arg(long, env = "CPG_TIMEOUT", value_name = "DURATION", default_value = "10s")]
-    pub(super) timeout: String,
-    /// Write to the output directory even if its policies are those of another cluster; it is this one's then
-    #[arg(long, env = "CPG_ACCEPT_CLUSTER", value_parser = FalseyValueParser::new())]
-    pub(super) accept_cluster: bool,
-}
-
-/// Whether what the cluster's policies allow already is left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum ClusterDedup {
-    /// Where the cluster is reached through a kubeconfig or as a pod in it, and RBAC permits
-    Auto,
-    /// Always; that it is not possible is an error
-    #[value(name = "true")]
-    Always,
-    /// Never
-    #[value(name = "false")]
-    Never,
-}
-
-/// What generate and replay have in common.
-#[derive(Debug, Group)]
-pub(super) struct RunArgs {
-    /// Write policies only for pods of this namespace (repeatable)
-    #[arg(short, long, env = "CPG_NAMESPACE", value_name = "NAME", value_delimiter = ',')]
-    pub(super) namespace: Vec<String>,
-    /// Write policies for pods of every namespace; this is what happens without -n too
-    #[arg(short = 'A', long, env = "CPG_ALL_NAMESPACES", value_parser = FalseyValueParser::new())]
-    pub(super) all_namespaces: bool,
-    /// Where the files are: DIR/NAMESPACE/WORKLOAD.yaml
-    #[arg(short, long, env = "CPG_OUTPUT_DIR", value_name = "DIR", default_value = "policies")]
-    pub(super) output_dir: PathBuf,
-    /// How often what was learned goes to the files
-    #[arg(long, env = "CPG_FLUSH_INTERVAL", value_name = "DURATION", default_value = "5s")]
-    pub(super) flush_interval: String,
-    /// Leave out flows of this protocol: tcp, udp, icmpv4, icmpv6, sctp (repeatable)
-    #[arg(long, env = "CPG_IGNORE_PROTOCOL", value_name = "PROTOCOL", value_delimiter = ',')]
-    pub(super) ignore_protocol: Vec<String>,
-    /// Leave out drops with this reason, by its name in Hubble (repeatable)
-    #[arg(long, env = "CPG_IGNORE_DROP_REASON", value_name = "REASON", value_delimiter = ',')]
-    pub(super) ignore_drop_reason: Vec<String>,
-    /// Leave out what a policy in the cluster allows already: auto, true or false. auto: where the cluster is
-    /// reached through a kubeconfig (replay: only where --kubeconfig or --context was given, as flag or CPG_
-    /// variable) and RBAC permits; true: anything that prevents it is an error
-    #[arg(
-        long,
-        env = "CPG_CLUSTER_DEDUP",
-        value_name = "MODE",
-        default_value = "auto",
-        hide_possible_values = true
-    )]
-    pub(super) cluster_dedup: ClusterDedup,
-    /// Exit with 1 when infrastructure dropped a flow since the start; in a replay, anywhere in the capture
-    #[arg(long, env = "CPG_FAIL_ON_INFRA_DROPS", value_parser = FalseyValueParser::new())]
-    pub(super) fail_on_infra_drops: bool,
-    /// Up to N infrastructure drops with this reason are known noise and do not count (repeatable)
-    #[arg(long, env = "CPG_INFRA_THRESHOLD", value_name = "REASON=N", value_delimiter = ',')]
-    pub(super) infra_threshold: Vec<String>,
-    /// Where the report of drops that no policy helps goes (default: cluster-health.json in the user's cache
-    /// directory)
-    #[arg(long, env = "CPG_HEALTH_FILE", value_name = "FILE")]
-    pub(super) health_file: Option<PathBuf>,
-    /// How long the last window may take to reach the disk after a signal
-    #[arg(long, env = "CPG_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "10s")]
-    pub(super) shutdown_timeout: String,
-    /// At the end wait for a key, where standard input and error are a terminal: k9s clears the screen afterwards.
-    /// While it runs q ends it as Ctrl-C does
-    #[arg(long, env = "CPG_HOLD", value_parser = FalseyValueParser::new())]
-    pub(super) hold: bool,
-    /// Short for --log-format json
-    #[arg(long, env = "CPG_JSON", value_parser = FalseyValueParser::new())]
-    pub(super) json: bool,
-    #[command(flatten)]
-    pub(super) keep: KeepArgs,
-}
-
-#[derive(Debug, Group)]
-pub(super) struct ConfigArgs {
-    #[command(subcommand)]
-    pub(super) command: ConfigCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum ConfigCommand {
-    /// Print every setting, its value and where that comes from
-    View,
-    /// Print the value of one setting
-    Get {
-        /// The flag without its dashes
-        key: String,
-    },
-    /// Write a value to the config file
-    Set {
-        /// The flag without its dashes
-        key: String,
-        /// Several where the flag can be repeated
-        #[arg(required = true)]
-        values: Vec<String>,
-    },
-    /// Take a value out of the config file, or remove the file
-    Reset {
-        /// The flag without its dashes
-        key: Option<String>,
-    },
-}
-
-#[derive(Debug, Group)]
 pub(super) struct DemoArgs {
     /// Only serve the story on this address, over and over
     #[arg(long, env = "CPG_SERVE", value_name = "ADDR")]
@@ -366,61 +160,6 @@ pub(super) struct DemoArgs {
     /// Where the files go (default: a new directory below the system's temporary one)
     #[arg(short, long, env = "CPG_OUTPUT_DIR", value_name = "DIR")]
     pub(super) output_dir: Option<PathBuf>,
-}
-
-#[derive(Debug, Group)]
-pub(super) struct DevArgs {
-    #[command(subcommand)]
-    pub(super) command: DevCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum DevCommand {
-    /// Write a realistic capture and what has to come of it
-    Capture(CaptureArgs),
-    /// Serve flows as fast as the client reads, for measuring
-    Load(LoadArgs),
-    /// Answer questions about policies, one JSON object a line, as the testbed's judge does
-    Decide(DecideArgs),
-}
-
-#[derive(Debug, Group)]
-pub(super) struct DecideArgs {
-    /// Version of Cilium: 1.16 to 1.20
-    #[arg(long = "cilium", value_name = "VERSION", default_value = "1.19")]
-    pub(super) version: String,
-}
-
-#[derive(Debug, Group)]
-pub(super) struct CaptureArgs {
-    /// The same seed gives the same bytes
-    #[arg(long, default_value_t = 1)]
-    pub(super) seed: u64,
-    /// Lines of the capture
-    #[arg(long, default_value_t = 100_000)]
-    pub(super) lines: u64,
-    /// The capture
-    #[arg(long, value_name = "FILE")]
-    pub(super) out: PathBuf,
-    /// The needs that are in it, one JSON object a line
-    #[arg(long, value_name = "FILE")]
-    pub(super) truth: PathBuf,
-}
-
-#[derive(Debug, Group)]
-pub(super) struct LoadArgs {
-    /// Where to serve
-    #[arg(long, value_name = "ADDR")]
-    pub(super) serve: String,
-    /// Capture whose flows are sent
-    #[arg(long, value_name = "FILE")]
-    pub(super) capture: PathBuf,
-    /// How many flows one stream gets before it ends (default: each line of the capture once)
-    #[arg(long, value_name = "N")]
-    pub(super) flows: Option<u64>,
-    /// How many a second (default: as fast as the client reads)
-    #[arg(long, value_name = "N")]
-    pub(super) rate: Option<u32>,
 }
 
 /// A mistake of use, or help that was asked for.

@@ -8,9 +8,8 @@ use anyhow::Context as _;
 use super::args::{EvidenceArgs, EvidenceCommand};
 use super::{output, settings};
 use crate::evidence::{Caps, Counts, Evidence};
-use crate::pipeline::read_watch_file;
-use crate::state::write_log;
-use crate::store::{EvidenceFiles, evidence_dir, write_private};
+use crate::state::{load_log, save_log};
+use crate::store::{EvidenceFiles, evidence_dir};
 use crate::text::{count, visible};
 
 pub(super) fn run(args: EvidenceArgs) -> ExitCode {
@@ -93,7 +92,7 @@ fn merge(from: &[PathBuf], to: PathBuf, caps: Caps) -> anyhow::Result<ExitCode> 
 fn join_watched(from: &[PathBuf], to: &Path) -> anyhow::Result<()> {
     let read = |directory: &Path| {
         let path = directory.join(settings::COVERAGE);
-        read_watch_file(&path).map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))
+        load_log(&path).map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))
     };
     let before = read(to)?;
     let mut log = before.clone().unwrap_or_default();
@@ -103,7 +102,7 @@ fn join_watched(from: &[PathBuf], to: &Path) -> anyhow::Result<()> {
         }
     }
     if log != before.unwrap_or_default() {
-        write_private(&to.join(settings::COVERAGE), &write_log(&log))?;
+        save_log(&to.join(settings::COVERAGE), &log)?;
     }
     Ok(())
 }

@@ -19,11 +19,11 @@ use crate::coverage::WatchLog;
 use crate::evidence::{Entry, Evidence, SessionId, State, stand_in};
 use crate::flow::Direction;
 use crate::merge::{Says, meaning, written};
-use crate::pipeline::read_watch_file;
 use crate::policy::spec::Path as Place;
 use crate::policy::validate::marks;
 use crate::policy::{Rule, Subject, read_documents, yaml};
 use crate::screen::{Known, Source};
+use crate::state::load_log;
 use crate::store::{EvidenceFiles, Store};
 use crate::text::visible;
 
@@ -97,7 +97,7 @@ fn explain(args: ExplainArgs, filter: &Filter) -> anyhow::Result<Vec<Explained>>
     let files = EvidenceFiles::new(evidence_command::place(args.evidence_dir, &args.output_dir)?);
     let found = find::find(&args.target, &mut store, &files)?;
     let path = files.directory().join(COVERAGE);
-    let watched = read_watch_file(&path).map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?;
+    let watched = load_log(&path).map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?;
     let mut around = Around { store, known: None, watched: watched.map(Arc::new) };
     found.into_iter().map(|found| one(found, &args.output_dir, &files, &mut around, filter)).collect()
 }

@@ -3,7 +3,7 @@
 use super::args::{ClusterDedup, Place, Places, ReachArgs};
 use super::dedup::{Dedup, WayToCluster};
 use super::settings::{Mistakes, duration, keep};
-use crate::kube::{Access, RelayService, Target};
+use crate::kube::{RelayService, Target};
 use crate::names::Namespace;
 use crate::source::relay::{Address, Connector, Direct, TlsOptions, Way};
 use crate::text::visible;
@@ -26,9 +26,7 @@ pub(super) fn reach(
     mistakes: &mut Mistakes,
 ) -> Option<Reach> {
     let before = mistakes.len();
-    // k9s gives what it does not have as an empty text.
-    args.context = args.context.filter(|context| !context.is_empty());
-    args.kubeconfig = args.kubeconfig.filter(|path| !path.is_empty());
+    args.kube = args.kube.given();
     let timeout = keep(duration("--timeout", &args.timeout), mistakes);
     let server = match server_that_counts(&args, mode, places, mistakes) {
         Some(server) => Some(keep(Address::parse(server).map_err(|e| format!("--server: {e}")), mistakes)?),
@@ -42,8 +40,8 @@ pub(super) fn reach(
             mistakes.push(e.to_string());
         }
     };
-    let is_named = args.kubeconfig.is_some() || args.context.is_some();
-    let access = Access { kubeconfig: args.kubeconfig.map(Into::into), context: args.context };
+    let is_named = args.kube.named().next().is_some();
+    let access = args.kube.access();
     let (connector, cluster, of) = match server {
         Some((address, _)) => {
             let way = Direct::new(address);
@@ -71,8 +69,7 @@ fn server_that_counts<'a>(
     mistakes: &mut Mistakes,
 ) -> Option<&'a str> {
     let server = args.server.as_deref()?;
-    let named = [("kubeconfig", args.kubeconfig.is_some()), ("context", args.context.is_some())];
-    let strongest = named.iter().filter(|(_, given)| *given).map(|(key, _)| (places.of(key), *key)).max();
+    let strongest = args.kube.named().map(|key| (places.of(key), key)).max();
     match strongest {
         Some((place, _)) if place > places.of("server") => None,
         Some((Place::Flag, key)) if mode != ClusterDedup::Always => {

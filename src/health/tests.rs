@@ -1,3 +1,5 @@
+//! The report of drops: its document, its thresholds, its caps, and that the order makes no difference.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::tasks;
+use super::background::Background;
 use crate::health::{Circumstances, Health, Noise, document};
-use crate::store::{StoreError, write_private};
+use crate::store::write_private;
 use crate::text::visible;
 
 /// Between two writes.
@@ -25,7 +24,7 @@ pub struct HealthFile {
     /// The user named the path: then a failure is work that was not done.
     asked_for: bool,
     written: Option<(Arc<Health>, Instant)>,
-    writing: Option<JoinHandle<Result<(), String>>>,
+    writing: Background,
     error: Option<String>,
 }
 
@@ -34,12 +33,12 @@ pub struct HealthFile {
 impl HealthFile {
     /// A document at this path.
     pub fn new(path: PathBuf, asked_for: bool) -> Self {
-        Self { path, asked_for, written: None, writing: None, error: None }
+        Self { path, asked_for, written: None, writing: Background::new("health-file"), error: None }
     }
 
     /// Begins to write when there is something new and it is time. Does not wait.
     pub(super) async fn tick(&mut self, health: &Arc<Health>, noise: &Noise, of: &Circumstances) {
-        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+        if self.writing.is_busy() {
             return;
         }
         self.collect().await;
@@ -83,15 +82,11 @@ impl HealthFile {
         let text = document(health, noise, of);
         let path = self.path.clone();
         self.written = Some((Arc::clone(health), Instant::now()));
-        self.writing = Some(tokio::task::spawn_blocking(move || {
-            let written = tasks::guarded("health-file", || write_private(&path, &text));
-            written?.map_err(|e: StoreError| e.to_string())
-        }));
+        self.writing.begin(move || write_private(&path, &text).map_err(|e| e.to_string()));
     }
 
     async fn collect(&mut self) {
-        let Some(writing) = self.writing.take() else { return };
-        let result = writing.await.unwrap_or_else(|e| Err(tasks::ended("health-file", e)));
+        let Some(result) = self.writing.collect().await else { return };
         match (result, &self.error) {
             (Ok(()), _) => self.error = None,
             (Err(error), known) => {

@@ -9,19 +9,20 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::cluster::Cluster;
 use super::feed::{Shared, lock};
 use super::shutdown::Stage;
 use super::writer::Moved;
 use super::{
-    Cap, Common, Counters, FeedEnd, Fold, HealthFile, Keeping, Live, Reopen, Replay, SharedWatch, Stop,
-    Summary, Vitals, WatchFile, Writer, tasks,
+    Cap, Common, Counters, FeedEnd, Fold, HealthFile, Keeping, Live, Notices, Reopen, Replay, SharedWatch,
+    Stop, Summary, Vitals, WatchFile, Writer, tasks,
 };
 use crate::aggregate::{Ledger, Settling};
 use crate::classify::{Filters, Skip};
 use crate::health::{Circumstances, Noise};
 use crate::kube::ClusterPolicies;
 use crate::source::replay::Report;
-use crate::text::{self, visible};
+use crate::text::visible;
 
 /// How long the last window may take to reach the disk after a signal: whoever sent it will not wait
 /// long.
@@ -34,8 +35,6 @@ const FOR_CLUSTER: Duration = Duration::from_secs(3);
 const READER: &str = "reader";
 /// The task that writes windows.
 const WRITER: &str = "writer";
-/// Unhandled drops are told at most this often.
-const NOTICE_EVERY: Duration = Duration::from_secs(60);
 
 /// One run: folds, writer, counters.
 #[derive(Debug)]
@@ -47,6 +46,7 @@ pub struct Keeper {
     writer: Option<Writer>,
     writing: Option<JoinHandle<(Writer, Result<Moved, String>)>>,
     stage: Stage,
+    /// What the first window waits for.
     cluster: Option<Cluster>,
     counters: Counters,
     notices: Notices,
@@ -61,20 +61,6 @@ pub struct Keeper {
     watch_file: Option<WatchFile>,
     /// Tasks that did not survive.
     faults: Vec<String>,
-}
-
-/// The cluster's policies, which the first window waits for.
-#[derive(Debug)]
-struct Cluster {
-    policies: ClusterPolicies,
-    patience: Duration,
-    told: bool,
-}
-
-/// When to say again how many drops were not turned into rules.
-#[derive(Debug, Default)]
-pub struct Notices {
-    last: Option<(Instant, u64)>,
 }
 
 // === impl Keeper ===
@@ -110,7 +96,7 @@ impl Keeper {
         if let Some(writer) = &mut self.writer {
             writer.count_cluster(policies.clone());
         }
-        self.cluster = Some(Cluster { policies, patience, told: false });
+        self.cluster = Some(Cluster::new(policies, patience));
         self
     }
 
@@ -209,7 +195,8 @@ impl Keeper {
                 }
                 _ = tick.tick() => {
                     // Still busy: the window stays open.
-                    if !self.waits_for_cluster(started) && let Some(writer) = self.writer.take() {
+                    if !self.cluster.as_mut().is_some_and(|cluster| cluster.delays(started))
+                        && let Some(writer) = self.writer.take() {
                         self.write(writer, &folds, between);
                     }
                     if let Some(watch) = &self.watch {
@@ -224,7 +211,7 @@ impl Keeper {
                     let unhandled = self.counters.unhandled() + folds.iter().map(pending).sum::<u64>();
                     self.notices.tell(unhandled, Instant::now());
                     if let (Some(file), Some(watch)) = (&mut self.watch_file, &self.watch) {
-                        file.tick(|| super::live::watch(watch).coverage(Timestamp::now()));
+                        file.tick(|| super::live::watch(watch).coverage(Timestamp::now())).await;
                     }
                     if let Some(file) = &mut self.health_file {
                         let of = circumstances(&self.common, &self.root, clock, false);
@@ -242,9 +229,10 @@ impl Keeper {
                 self.stage.is("waiting for the reader to end");
                 end = Some(feed.await.unwrap_or_else(|e| FeedEnd::Lost(tasks::ended(READER, e))));
             }
-            self.stage.is("waiting for the cluster's policies");
-            let most = if asked.is_stopped() { FOR_CLUSTER } else { AFTER_INPUT };
-            self.wait_for_cluster(started, most).await;
+            if let Some(cluster) = &mut self.cluster {
+                let most = if asked.is_stopped() { FOR_CLUSTER } else { AFTER_INPUT };
+                cluster.wait(started, most, &self.stage).await;
+            }
             if let Some(FeedEnd::Captures(report)) = &end {
                 self.captured(report).await;
             }
@@ -260,28 +248,6 @@ impl Keeper {
             () = tokio::time::sleep(AFTER_INPUT) => Some((AFTER_INPUT, stage.now())),
         };
         self.finish(end.unwrap_or(FeedEnd::Stopped), late, started.elapsed(), (clock, until)).await
-    }
-
-    /// Whether a window would come too early: what the cluster allows is not known yet.
-    fn waits_for_cluster(&mut self, started: Instant) -> bool {
-        let Some(cluster) = self.cluster.as_mut().filter(|cluster| !cluster.told) else { return false };
-        if cluster.policies.awaited().is_none() {
-            return false;
-        }
-        let waits = started.elapsed() < cluster.patience;
-        if !waits {
-            cluster.tell();
-        }
-        waits
-    }
-
-    /// Waits for what the cluster allows, where that is still within its time.
-    async fn wait_for_cluster(&mut self, started: Instant, most: Duration) {
-        let Some(cluster) = self.cluster.as_mut().filter(|cluster| !cluster.told) else { return };
-        let until = (started + cluster.patience).min(Instant::now() + most);
-        if tokio::time::timeout_at(until, cluster.policies.settled()).await.is_err() {
-            cluster.tell();
-        }
     }
 
     /// What came from captures is known by their content now.
@@ -403,7 +369,7 @@ impl Keeper {
         });
         let mut results = writer.as_ref().map(|w| w.results().clone()).unwrap_or_default();
         let changes = writer.as_ref().and_then(Writer::changes);
-        results.cluster_notes = cluster.map(|cluster| cluster.policies.notes()).unwrap_or_default();
+        results.cluster_notes = cluster.map(|cluster| cluster.notes()).unwrap_or_default();
         common.vitals.detach();
         let of = circumstances(&common, &root, clock, true);
         if let (Some(file), Some(coverage)) = (watch_file, &coverage) {
@@ -439,21 +405,6 @@ impl Keeper {
     }
 }
 
-// === impl Cluster ===
-
-impl Cluster {
-    /// Time is up: what it allows is written, like everything else.
-    fn tell(&mut self) {
-        self.told = true;
-        if let Some(what) = self.policies.awaited() {
-            tracing::warn!(
-                "the cluster's policies did not become known in time ({what}): until they are, what they allow is \
-                 written too"
-            );
-        }
-    }
-}
-
 /// What the report of drops says of the run.
 fn circumstances(common: &Common, root: &Path, started: Timestamp, finished: bool) -> Circumstances {
     Circumstances {
@@ -462,32 +413,6 @@ fn circumstances(common: &Common, root: &Path, started: Timestamp, finished: boo
         written: Timestamp::now(),
         finished,
         output_dir: visible(&root.display().to_string(), 4_096).into_owned(),
-    }
-}
-
-// === impl Notices ===
-
-impl Notices {
-    /// One line when the count changed, at most once a minute.
-    fn tell(&mut self, unhandled: u64, now: Instant) {
-        if self.is_due(unhandled, now) {
-            tracing::info!(
-                "{} not turned into rules so far; the summary at the end has the reasons, --debug each different one",
-                text::count(unhandled, "drop")
-            );
-        }
-    }
-
-    /// Whether there is something new to say, and it is time.
-    pub fn is_due(&mut self, unhandled: u64, now: Instant) -> bool {
-        let due = match self.last {
-            None => unhandled > 0,
-            Some((when, count)) => unhandled != count && now.duration_since(when) >= NOTICE_EVERY,
-        };
-        if due {
-            self.last = Some((now, unhandled));
-        }
-        due
     }
 }
 
@@ -556,15 +481,21 @@ mod tests {
         );
     }
 
+    /// The clock is paused: it goes on when everything waits.
     #[tokio::test(start_paused = true)]
-    async fn unhandled_drops_are_told_when_they_change_once_a_minute() {
-        let mut notices = Notices::default();
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(!notices.is_due(0, at(0)));
-        assert!(notices.is_due(3, at(5)));
-        assert!(!notices.is_due(4, at(10)));
-        assert!(notices.is_due(4, at(66)));
-        assert!(!notices.is_due(4, at(200)));
+    async fn a_write_under_way_is_what_was_late_where_nothing_of_the_cluster_is_awaited() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::store::Store::open(dir.path().join("p"), Duration::from_secs(1)).unwrap();
+        let mut keeper = Keeper::new(Arc::default(), Duration::from_secs(3600), Writer::new(store, 1000))
+            .ending_within(Duration::from_secs(1));
+        keeper.writer = None;
+        keeper.writing = Some(tokio::spawn(std::future::pending()));
+        keeper.stage.is("writing the policies of shop/app=web");
+        let stop = Stop::default();
+        stop.stop();
+        let feed = tokio::spawn(async { FeedEnd::Stopped });
+        let summary = keeper.keep(Vec::new(), feed, stop, Settling::Window).await;
+        let late = summary.late.as_deref();
+        assert_eq!(late, Some("after 1s cpg was still writing the policies of shop/app=web"));
     }
 }

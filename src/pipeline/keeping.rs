@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 
+use super::Results;
 use super::live::{SharedWatch, watch};
-use super::{Results, writer::Change};
+use super::results::{Change, PolicyResult};
 use crate::coverage::{Gaps, Marks};
 use crate::state::{Saved, StateDir};
 
@@ -38,8 +39,7 @@ impl Keeping {
     /// The window was written. An observation may wait for one window more, so the marks are those of the
     /// window before, but at the end.
     pub(super) fn written(&mut self, results: &Results, last: bool) {
-        let pending =
-            |policy: &super::writer::PolicyResult| policy.error.is_some() || policy.change == Change::Pending;
+        let pending = |policy: &PolicyResult| policy.error.is_some() || policy.change == Change::Pending;
         if results.directory_error.is_some() || results.policies.values().any(pending) {
             return;
         }

@@ -10,7 +10,9 @@
 //! cluster's policies, where these count. What could not be
 //! written comes again with the next window.
 
+mod background;
 mod backoff;
+mod cluster;
 mod counters;
 mod feed;
 mod fold;
@@ -18,7 +20,9 @@ mod health_file;
 mod keeper;
 mod keeping;
 mod live;
+mod notices;
 mod recorder;
+mod results;
 mod screening;
 mod shutdown;
 mod summary;
@@ -33,18 +37,20 @@ pub use counters::{Cap, Counters};
 pub use feed::{FeedEnd, Replay};
 pub use fold::{Common, Fold};
 pub use health_file::HealthFile;
-pub use keeper::{AFTER_SIGNAL, Keeper, Notices};
+pub use keeper::{AFTER_SIGNAL, Keeper};
 pub use keeping::Keeping;
 pub use live::{
     Again, Answer, Asking, FlowStream, GAPS, Lasting, Live, Question, Reopen, SharedWatch, Watch,
 };
+pub use notices::Notices;
 pub use recorder::{Recorded, Recorder};
+pub use results::{PolicyCounts, Results};
 pub use shutdown::{Stop, on_signals};
 pub use summary::{Exit, Summary, filter_name, lost_source_name, verdict_name};
 pub use tasks::{ended, named, panic_line};
 pub use vitals::{Snapshot, Vitals};
-pub use watch_file::{WatchFile, read as read_watch_file};
-pub use writer::{PolicyCounts, Results, Writer};
+pub use watch_file::WatchFile;
+pub use writer::Writer;
 
 /// Distinct observations that one window holds: about 100 MB when full, and up to 600 MB when each of them
 /// was seen over ten connections or more.

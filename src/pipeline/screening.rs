@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::writer::{Moved, Results};
+use super::Results;
+use super::writer::Moved;
 use crate::aggregate::{Observation, Observed, Tally};
 use crate::build::build;
 use crate::classify::Skip;

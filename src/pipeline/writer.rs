@@ -1,11 +1,12 @@
 //! A closed window on its way to the files, and what came of every policy.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::Results;
 use super::screening::Screening;
 use super::shutdown::Stage;
 use crate::aggregate::{Ledger, Observed, ObservedPeer, Settling, Windows};
@@ -20,7 +21,7 @@ use crate::source::replay::Report;
 use crate::store::{Addition, Applied, Change as FileChange, Outcome, Store};
 use crate::text::{count, visible};
 
-use super::recorder::{Need, Recorded, Recorder};
+use super::recorder::{Need, Recorder};
 
 /// Identities remembered to tell which selectors match more workloads than their own.
 const SEEN: usize = 20_000;
@@ -39,82 +40,6 @@ pub struct Writer {
     stage: Stage,
     /// Takes down why each rule exists; `None` where nobody wants to know, and in a dry run.
     recorder: Option<Recorder>,
-}
-
-/// What came of everything that was to be written.
-#[derive(Debug, Clone, Default)]
-pub struct Results {
-    /// Per subject, its file and what happened to it.
-    pub policies: BTreeMap<Subject, PolicyResult>,
-    /// Rules that were not there before.
-    pub rules_added: u64,
-    /// Rules that were there already, counted once per window in which they were needed again.
-    pub rules_present: u64,
-    /// Rules that an existing rule contradicts, with the reason.
-    pub conflicts: BTreeMap<(Subject, Rule), String>,
-    /// Rules of the directory that allow already what was dropped, with the flows.
-    pub already_allowed: BTreeMap<String, u64>,
-    /// Rules of the cluster that allow by now what was dropped, with the flows.
-    pub allowed_in_cluster: BTreeMap<String, u64>,
-    /// Rules of the cluster that had allowed for long what was dropped, with the flows.
-    pub transient: BTreeMap<String, u64>,
-    /// Why not all policies of the cluster counted, one sentence each.
-    pub cluster_notes: Vec<String>,
-    /// Deny rules of the directory and of the cluster that decide what was dropped, with the flows.
-    pub denied: BTreeMap<String, u64>,
-    /// Rules that the engine did not confirm: a fault of cpg.
-    pub unconfirmed: u64,
-    /// Files of the directory that may hold policies and could not be looked at, with the reason.
-    pub overlooked: BTreeMap<PathBuf, String>,
-    /// Observations for which a table had no room.
-    pub refused: u64,
-    /// Observations that only drop events told and that stand.
-    pub by_drop_only: u64,
-    /// Attempts to write a file or the directory that failed.
-    pub write_errors: u64,
-    /// What came of the evidence.
-    pub recorded: Recorded,
-    /// Why the directory as a whole could not be written the last time; `None` when it could.
-    pub directory_error: Option<String>,
-}
-
-/// What happened to one policy in this run.
-#[derive(Debug, Clone)]
-pub struct PolicyResult {
-    /// Where it is.
-    pub path: PathBuf,
-    /// The strongest thing that happened to it.
-    pub change: Change,
-    /// Why the last attempt to write failed; `None` when it did not.
-    pub error: Option<String>,
-    /// Something the user should know about the file.
-    pub note: Option<String>,
-}
-
-/// What happened to a file, weakest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
-    /// Not written yet.
-    Pending,
-    /// Everything was there.
-    Unchanged,
-    /// Rules were added.
-    Updated,
-    /// The file is new.
-    Created,
-}
-
-/// How many policies ended how.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PolicyCounts {
-    /// Files that are new.
-    pub created: u64,
-    /// Files that got rules.
-    pub updated: u64,
-    /// Files that had everything.
-    pub unchanged: u64,
-    /// Policies with something that is not on disk.
-    pub failed: u64,
 }
 
 // === impl Writer ===
@@ -404,50 +329,6 @@ impl Writer {
                 self.seen.insert(Arc::clone(identity));
             }
         }
-    }
-}
-
-// === impl Results ===
-
-impl Results {
-    /// How many policies ended how.
-    pub fn counts(&self) -> PolicyCounts {
-        let mut counts = PolicyCounts::default();
-        for policy in self.policies.values() {
-            match (policy.change, &policy.error) {
-                (_, Some(_)) | (Change::Pending, None) => counts.failed += 1,
-                (Change::Unchanged, None) => counts.unchanged += 1,
-                (Change::Updated, None) => counts.updated += 1,
-                (Change::Created, None) => counts.created += 1,
-            }
-        }
-        counts
-    }
-
-    fn take(&mut self, applied: Applied) {
-        let Applied { subject, path, outcome, added, present, conflicts, first_in_direction: _, note } =
-            applied;
-        let (change, error) = match outcome {
-            Outcome::Created => (Change::Created, None),
-            Outcome::Updated => (Change::Updated, None),
-            Outcome::Unchanged => (Change::Unchanged, None),
-            Outcome::Failed(error) => (Change::Pending, Some(error.to_string())),
-        };
-        self.rules_added += added.len() as u64;
-        self.rules_present += present as u64;
-        for (rule, why) in conflicts {
-            self.conflicts.insert((subject.clone(), rule), why);
-        }
-        let policy = self.policies.entry(subject).or_insert_with(|| PolicyResult {
-            path: path.clone(),
-            change: Change::Pending,
-            error: None,
-            note: None,
-        });
-        policy.path = path;
-        policy.change = policy.change.max(change);
-        policy.error = error;
-        policy.note = note.or_else(|| policy.note.take());
     }
 }
 

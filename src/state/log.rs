@@ -1,10 +1,15 @@
 //! `coverage.json`, which stands beside the evidence: `docs/evidence.md`.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::format::{Row, VERSION, gaps_of, rows_of, versioned};
+use super::{shown, text_of};
 use crate::coverage::WatchLog;
+use crate::store::{StoreError, set_aside, write_private};
+use crate::text::visible;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Document {
@@ -19,8 +24,38 @@ struct Run {
     to: Timestamp,
 }
 
+/// The log at this path; `None` where there is none. Fails with why it cannot be used.
+pub fn load_log(path: &Path) -> Result<Option<WatchLog>, String> {
+    text_of(path)?.map(|text| read_log(&text)).transpose()
+}
+
+/// Puts a log in the place of the one at this path.
+pub fn save_log(path: &Path, log: &WatchLog) -> Result<(), StoreError> {
+    write_private(path, &write(log))
+}
+
+/// Joins what a run watched into the log at this path, which may be missing. One that cannot be used is set aside
+/// and told. Fails with why it is not written.
+pub fn join_log(path: &Path, run: &WatchLog) -> Result<(), String> {
+    let mut log = match load_log(path) {
+        Ok(log) => log.unwrap_or_default(),
+        Err(why) => {
+            let aside = set_aside(path).map_err(|e| format!("{}: {why} ({e})", path.display()))?;
+            tracing::warn!(
+                "{} cannot be used: {}; it is {} now",
+                shown(path),
+                visible(&why, 300),
+                shown(&aside)
+            );
+            WatchLog::default()
+        }
+    };
+    log.join(run);
+    save_log(path, &log).map_err(|e| e.to_string())
+}
+
 /// The text of the file.
-pub fn write_log(log: &WatchLog) -> String {
+fn write(log: &WatchLog) -> String {
     let runs = log.runs().iter().map(|(from, to)| Run { from: *from, to: *to }).collect();
     let document = Document { version: VERSION, runs, gaps: rows_of(log.gaps()) };
     // Times and texts only: nothing that JSON does not have.
@@ -62,7 +97,7 @@ mod tests {
         assert_eq!((one.runs().len(), one.gaps().len()), (2, 2));
         one.join(&other);
         assert_eq!(one, other);
-        assert_eq!(read_log(&write_log(&one)), Ok(one));
+        assert_eq!(read_log(&write(&one)), Ok(one));
         assert!(read_log("{\"version\":2}").unwrap_err().contains("version 2"));
         assert!(read_log("{").unwrap_err().contains("damaged"));
     }

@@ -1,26 +1,26 @@
 //! Up to when each node was watched, and what was missed, kept over restarts: one file in `--state-dir`.
 //!
 //! `docs/state.md` has the format. The file is there whole or not at all; one that cannot be read is set
-//! aside and told, since a run that begins anew is better than none.
+//! aside and told, since a run that begins anew is better than none. The log of what was watched, which stands
+//! beside the evidence, is here too.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use crate::coverage::{Gaps, Marks};
+use crate::store::{StoreError, set_aside, write_private};
 use crate::text::visible;
 
 mod format;
 mod log;
 
-pub use log::{read_log, write_log};
+pub use log::{join_log, load_log, read_log, save_log};
 
 /// What the file is called.
 const FILE: &str = "watch.json";
-/// Where a file goes that cannot be used.
-const ASIDE: &str = "watch.json.damaged";
 /// Held while a run uses the directory.
 const LOCK: &str = "watch.lock";
 /// A file that is larger is none of ours.
@@ -70,6 +70,9 @@ pub enum StateError {
         /// Why.
         source: io::Error,
     },
+    /// The file is not written. Nothing was changed.
+    #[error("the state is not kept: {}", visible(&.0.to_string(), 1_000))]
+    Write(StoreError),
 }
 
 // === impl StateDir ===
@@ -94,46 +97,45 @@ impl StateDir {
 
     /// Writes what the next run needs.
     pub fn save(&self, saved: &Saved) -> Result<(), StateError> {
-        let path = self.path.join(FILE);
-        let write = || -> io::Result<()> {
-            let mut file = tempfile::Builder::new().prefix(".cpg-").suffix(".tmp").tempfile_in(&self.path)?;
-            file.write_all(format::write(saved, &self.relay).as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            Ok(())
-        };
-        write().map_err(|e| error(&path, "written", e))
+        let text = format::write(saved, &self.relay);
+        write_private(&self.path.join(FILE), &text).map_err(StateError::Write)
     }
 
     fn find(&self) -> Found {
         let path = self.path.join(FILE);
-        let text = match fs::metadata(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Found { saved: None, told: None },
-            Ok(metadata) if metadata.len() > LARGEST => Err("it is too large".to_owned()),
-            Ok(_) | Err(_) => fs::read_to_string(&path).map_err(|e| e.to_string()),
+        let text = match text_of(&path) {
+            Ok(None) => return Found { saved: None, told: None },
+            Ok(Some(text)) => Ok(text),
+            Err(why) => Err(why),
         };
         match text.and_then(|text| format::read(&text)) {
             Ok((saved, relay)) if relay == self.relay => Found { saved: Some(saved), told: None },
-            Ok((_, relay)) => {
-                self.aside(&path, &format!("it is of another relay ({})", visible(&relay, 200)))
-            }
-            Err(why) => self.aside(&path, &why),
+            Ok((_, relay)) => aside(&path, &format!("it is of another relay ({})", visible(&relay, 200))),
+            Err(why) => aside(&path, &why),
         }
     }
+}
 
-    /// Out of the way, but not gone.
-    fn aside(&self, path: &Path, why: &str) -> Found {
-        let aside = self.path.join(ASIDE);
-        let became = match fs::rename(path, &aside) {
-            Ok(()) => format!("it is {} now", shown(&aside)),
-            Err(e) => format!("it could not be set aside ({e}) and will be overwritten"),
-        };
-        let told = format!(
-            "{} cannot be used: {}; {became}. The watch begins anew: what was missed before is not known",
-            shown(path),
-            visible(why, 300)
-        );
-        Found { saved: None, told: Some(told) }
+/// Out of the way, but not gone.
+fn aside(path: &Path, why: &str) -> Found {
+    let became = match set_aside(path) {
+        Ok(aside) => format!("it is {} now", shown(&aside)),
+        Err(e) => format!("it could not be set aside ({e}) and will be overwritten"),
+    };
+    let told = format!(
+        "{} cannot be used: {}; {became}. The watch begins anew: what was missed before is not known",
+        shown(path),
+        visible(why, 300)
+    );
+    Found { saved: None, told: Some(told) }
+}
+
+/// A file's whole text; `None` where there is none.
+fn text_of(path: &Path) -> Result<Option<String>, String> {
+    match fs::metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Ok(metadata) if metadata.len() > LARGEST => Err("it is too large".to_owned()),
+        Ok(_) | Err(_) => fs::read_to_string(path).map(Some).map_err(|e| e.to_string()),
     }
 }
 

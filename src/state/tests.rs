@@ -4,6 +4,9 @@ use super::*;
 use crate::coverage::{Gap, Reason};
 use crate::names::NodeName;
 
+/// Where a file goes that cannot be used.
+const ASIDE: &str = "watch.json.damaged";
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::atomic::{self, Replaced};
+use super::private::{self, make_private};
 use super::{Store, StoreError, lock::Lock, naming};
 use crate::names::Namespace;
 use crate::policy::Subject;
@@ -114,9 +115,7 @@ impl EvidenceFiles {
     /// Takes a damaged file out of the way, under another name beside it.
     pub fn set_aside(&self, subject: &Subject) -> Result<PathBuf, StoreError> {
         let path = self.path(subject);
-        let aside = path.with_extension("json.damaged");
-        fs::rename(&path, &aside).map_err(|e| StoreError::evidence("move", &path, e))?;
-        Ok(aside)
+        private::set_aside(&path).map_err(|e| StoreError::evidence("move", &path, e))
     }
 
     /// Every evidence file, by path; of one namespace, or of all.
@@ -192,13 +191,4 @@ impl Store {
         };
         self.index.holders(subject).into_iter().filter_map(read).collect()
     }
-}
-
-/// A directory that only this user can look into, with those above it that are missing.
-fn make_private(directory: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)
 }

@@ -1,6 +1,7 @@
 //! The output directory: which file holds whose policy, one writer at a time, files whole or not at
 //! all. What stands in a file counts, never what it is called.
 
+mod applied;
 mod atomic;
 mod cluster;
 mod error;
@@ -11,14 +12,13 @@ mod lock;
 mod naming;
 mod output;
 mod private;
-#[cfg(test)]
-mod tests;
 
+pub use applied::{Addition, Applied, Outcome};
 pub use cluster::{ClusterIdentity, StampError};
 pub use error::StoreError;
 pub use evidence::{EvidenceFiles, EvidenceText, evidence_dir};
 pub use output::Change;
-pub use private::write_private;
+pub use private::{set_aside, write_private};
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,7 +30,7 @@ use std::time::Duration;
 use crate::flow::Direction;
 use crate::merge::{self, Merged, Refusal, merge};
 use crate::names::{Namespace, PolicyName};
-use crate::policy::{Policy, Rule, Subject};
+use crate::policy::Policy;
 
 use atomic::{Replaced, Snapshot};
 use index::{Content, Index};
@@ -54,49 +54,6 @@ pub struct Foreign {
     pub home: Option<Namespace>,
     /// The whole text.
     pub text: Arc<str>,
-}
-
-/// What a workload needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Addition {
-    /// Whose policy it is.
-    pub subject: Subject,
-    /// What it must allow.
-    pub rules: Vec<Rule>,
-}
-
-/// What became of one [`Addition`].
-#[derive(Debug)]
-pub struct Applied {
-    /// Whose policy it is.
-    pub subject: Subject,
-    /// The file that holds it, or would have.
-    pub path: PathBuf,
-    /// What happened to that file.
-    pub outcome: Outcome,
-    /// The rules that were written.
-    pub added: Vec<Rule>,
-    /// How many rules were there already.
-    pub present: usize,
-    /// The rules that were not written because of what stands beside them, with the reason.
-    pub conflicts: Vec<(Rule, String)>,
-    /// The directions in which no file of the directory had a rule for this subject before.
-    pub first_in_direction: Vec<Direction>,
-    /// What people should know about where it went.
-    pub note: Option<String>,
-}
-
-/// What happened to a file.
-#[derive(Debug)]
-pub enum Outcome {
-    /// It is new.
-    Created,
-    /// It was replaced.
-    Updated,
-    /// It has everything already, and was not touched.
-    Unchanged,
-    /// Nothing was written; the rules are still to be written.
-    Failed(StoreError),
 }
 
 // === impl Store ===
@@ -504,19 +461,5 @@ fn guarded(text: Option<&str>, home: Option<&Namespace>, additions: &Policy) -> 
         .unwrap_or_else(|_| Err(Refusal::NotEditable("a fault of cpg, please report it".to_owned())))
 }
 
-// === impl Applied ===
-
-impl Applied {
-    fn failed(addition: &Addition, path: PathBuf, error: StoreError) -> Self {
-        Self {
-            subject: addition.subject.clone(),
-            path,
-            outcome: Outcome::Failed(error),
-            added: Vec::new(),
-            present: 0,
-            conflicts: Vec::new(),
-            first_in_direction: Vec::new(),
-            note: None,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

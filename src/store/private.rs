@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{StoreError, atomic};
 
@@ -34,7 +34,16 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn make_private(directory: &Path) -> io::Result<()> {
+/// Takes a file that cannot be used out of the way: under another name beside it, which is given. What stood under
+/// that name is gone.
+pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let aside = path.with_extension("json.damaged");
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+/// A directory that only this user can look into, with those above it that are missing.
+pub(super) fn make_private(directory: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

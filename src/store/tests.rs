@@ -3,7 +3,7 @@
 use super::*;
 use crate::flow::{Port, Protocol};
 use crate::names::Namespace;
-use crate::policy::{Allow, Peer, Selector};
+use crate::policy::{Allow, Peer, Rule, Selector, Subject};
 
 /// A directory for one test, with its store.
 struct Place {
