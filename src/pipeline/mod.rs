@@ -17,6 +17,7 @@ mod counters;
 mod feed;
 mod fold;
 mod health_file;
+mod held;
 mod keeper;
 mod keeping;
 mod live;
@@ -37,6 +38,7 @@ pub use counters::{Cap, Counters};
 pub use feed::{FeedEnd, Replay};
 pub use fold::{Common, Fold};
 pub use health_file::HealthFile;
+pub use held::{Held, HeldBack};
 pub use keeper::{AFTER_SIGNAL, Keeper};
 pub use keeping::Keeping;
 pub use live::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::Recorded;
+use super::{HeldBack, Recorded};
 use crate::policy::{Rule, Subject};
 use crate::store::{Applied, Outcome};
 
@@ -28,6 +28,8 @@ pub struct Results {
     pub cluster_notes: Vec<String>,
     /// Deny rules of the directory and of the cluster that decide what was dropped, with the flows.
     pub denied: BTreeMap<String, u64>,
+    /// Needs that are not written by themselves.
+    pub held: HeldBack,
     /// Rules that the engine did not confirm: a fault of cpg.
     pub unconfirmed: u64,
     /// Files of the directory that may hold policies and could not be looked at, with the reason.

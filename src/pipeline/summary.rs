@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::results::Change;
-use super::{Cap, Counters, FeedEnd, Results, watched};
+use super::{Cap, Counters, FeedEnd, Held, Results, watched};
 use crate::classify::{Filter, Skip, why};
 use crate::coverage::Coverage;
 use crate::flow::{Identity, Namespaces, Verdict};
@@ -312,6 +312,7 @@ impl Summary {
         some(f, r.conflicts.iter(), |f, ((subject, rule), why)| {
             writeln!(f, "  conflict, not written: {subject}: {rule}: {why}")
         })?;
+        self.held(f)?;
         self.evidence(f)?;
         let notes = r.policies.values().filter_map(|p| p.note.as_ref().map(|note| (p, note)));
         some(f, notes, |f, (policy, note)| {
@@ -330,6 +331,21 @@ impl Summary {
                 one.join(",")
             )
         })
+    }
+
+    fn held(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = &self.results.held;
+        if held.iter().next().is_some() {
+            writeln!(f, "  held back, not written")?;
+        }
+        some(f, held.iter(), |f, (held, flows)| {
+            let Held { reason, who, what, proposal } = held;
+            writeln!(f, "    {reason} {who}: {what} ({}); {proposal}", count(flows, "flow"))
+        })?;
+        match held.others() {
+            0 => Ok(()),
+            flows => writeln!(f, "    and {} of things that there was no room for", count(flows, "flow")),
+        }
     }
 
     fn evidence(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

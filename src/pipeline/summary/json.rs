@@ -39,6 +39,10 @@ impl Summary {
             "transient_despite_policy": map(self.results.transient.iter().map(|(k, n)| (k.clone(), *n)).collect()),
             "cluster_notes": self.results.cluster_notes,
             "denied_by": map(self.results.denied.iter().map(|(k, n)| (k.clone(), *n)).collect()),
+            "held": self.results.held.iter().map(|(held, flows)| json!({
+                "reason": held.reason.as_str(), "subject": held.who, "what": held.what,
+                "proposal": held.proposal, "flows": flows,
+            })).collect::<Vec<_>>(),
             "conflicts": self.results.conflicts.len(),
             "dry_run": self.changes.is_some(),
             "would_change": self.changes.as_ref().map(Vec::len),
