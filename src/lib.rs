@@ -8,10 +8,15 @@
 //! what stands below; `tests/it/layers.rs` holds the exact table.
 //!
 //! ```text
-//!  Hubble Relay ─┐
+//!                          the cluster's policies (kube) ─┐
+//!  Hubble Relay ─┐                                        ▼
 //!  capture file ─┼▶ source ─▶ classify ─▶ aggregate ─▶ screen ─▶ build ─▶ merge ─▶ store ─▶ policies/<namespace>/<workload>.yaml
-//!  demo relay  ──┘     │          │            │           │         │        │        │
-//!                      └──────────┴────────────┴───────────┴─────────┴────────┴────────┴──▶ counters ─▶ summary, exit code
+//!  demo relay  ──┘     │          │                       │                          │
+//!                      │          │                       └──────────────────────────┴─▶ evidence: why each rule exists, for cpg explain
+//!                      │          └─▶ health: drops that no rule helps, cluster-health.json
+//!                      └─▶ coverage: what was watched and what was missed, coverage.json and --state-dir
+//!
+//!  every stage ─▶ counters ─▶ summary, exit code
 //! ```
 //!
 //! | module | holds | pure |
