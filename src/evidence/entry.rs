@@ -26,6 +26,19 @@ pub struct Entry {
     pub written: Times,
     /// Whether it stands in a file, as far as was looked.
     pub standing: Option<Standing>,
+    /// It was written for this rule of the other end, not for a flow that was dropped here. Safe to print.
+    pub inferred: Option<Box<str>>,
+    /// What the other end's policies said of it when they were asked; `None`: they were not.
+    pub across: Option<Across>,
+}
+
+/// What the other end's policies say of a rule. Of two the later one counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Across {
+    /// Since when they say so (by the clock of the cpg that asked).
+    pub since: Timestamp,
+    /// Why they do not let it through; `None`: they do. Safe to print.
+    pub closed: Option<Box<str>>,
 }
 
 /// What one session saw of a rule.
@@ -98,7 +111,8 @@ impl Entry {
     }
 
     pub(super) fn join(&mut self, other: Self, counts: Counts) {
-        let Self { sessions, older, connections, nodes, samples, written, standing } = other;
+        let Self { sessions, older, connections, nodes, samples, written, standing, inferred, across } =
+            other;
         for (id, seen) in sessions {
             self.sessions.entry(id).or_default().join(seen, counts);
         }
@@ -121,6 +135,11 @@ impl Entry {
         if standing > self.standing {
             self.standing = standing;
         }
+        self.across = self.across.take().max(across);
+        self.inferred = match (self.inferred.take(), inferred) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
     }
 
     pub(super) fn cut(&mut self, caps: Caps) {
@@ -157,6 +176,15 @@ impl Entry {
             (Some(Standing { state: State::Covered(by), .. }), State::Covered(now_by)) => *by = now_by,
             (Some(known), state) if known.state == state => {}
             (standing, state) => *standing = Some(Standing { since: now, state }),
+        }
+    }
+
+    /// Takes down what the other end's policies say. The time stays as long as what they say does; that they
+    /// let it through is only worth telling after they did not.
+    pub fn is_across(&mut self, closed: Option<&str>, now: Timestamp) {
+        let known = self.across.as_ref().and_then(|across| across.closed.as_deref());
+        if known != closed {
+            self.across = Some(Across { since: now, closed: closed.map(Box::from) });
         }
     }
 

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::{Across, Standing, State, Times};
 use super::{Entry, Evidence, MAX_BYTES, Older, Seen, Session, SessionId, Source, SourceKind};
-use super::{Standing, State, Times};
 use crate::aggregate::{CONNECTIONS, NODES, SAMPLES, Sample, Smallest};
 use crate::flow::{Connection, Direction, IcmpFamily, Port, Protocol};
 use crate::names::{DnsName, Namespace, NodeName};
@@ -18,6 +18,9 @@ use crate::text::visible;
 pub const VERSION: u64 = 1;
 /// The longest text that is kept of anything inside of a flow.
 const LONGEST: usize = 300;
+
+/// The longest text that is kept of a rule or a policy in words.
+const LONGEST_WORDS: usize = 1_000;
 
 /// Why a text is no evidence that this version reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +87,10 @@ struct RuleForm {
     written: TimesForm,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     standing: Option<StandingForm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    inferred_from: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    other_side: Option<AcrossForm>,
     sessions: BTreeMap<String, SeenForm>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     older: Option<OlderForm>,
@@ -129,6 +136,13 @@ struct StandingForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     by: Option<String>,
     since: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AcrossForm {
+    since: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    closed: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -269,6 +283,11 @@ impl RuleForm {
             l7: L7Form::of(rule.l7.as_ref()),
             written: TimesForm::of(entry.written),
             standing: entry.standing.as_ref().map(StandingForm::of),
+            inferred_from: entry.inferred.as_deref().map(str::to_owned),
+            other_side: entry.across.as_ref().map(|across| AcrossForm {
+                since: across.since,
+                closed: across.closed.as_deref().map(str::to_owned),
+            }),
             sessions: entry.sessions.iter().map(|(id, seen)| (id.to_string(), SeenForm::of(*seen))).collect(),
             older: (older.sessions > 0)
                 .then(|| OlderForm { sessions: older.sessions, seen: SeenForm::of(older.seen) }),
@@ -327,6 +346,11 @@ impl RuleForm {
                 Some(form) => Some(form.standing()?),
                 None => None,
             },
+            inferred: self.inferred_from.as_deref().map(|text| visible(text, LONGEST_WORDS).into()),
+            across: self.other_side.map(|form| Across {
+                since: form.since,
+                closed: form.closed.as_deref().map(|text| visible(text, LONGEST_WORDS).into()),
+            }),
         };
         Some((Rule { direction, peer, allow, l7: self.l7.l7()? }, entry))
     }

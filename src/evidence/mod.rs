@@ -15,7 +15,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use confidence::{Confidence, Level, confidence};
-pub use entry::{Entry, Older, Seen, Standing, State, Times};
+pub use entry::{Across, Entry, Older, Seen, Standing, State, Times};
 pub use file::{EvidenceError, VERSION};
 pub use session::{Session, SessionId, Source, SourceKind};
 pub use stand_in::stand_in;

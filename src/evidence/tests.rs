@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::aggregate::{SAMPLES, Sample, Smallest};
 use crate::flow::{Connection, Direction, IcmpFamily, Port, Protocol};
-use crate::names::{Namespace, NodeName};
-use crate::policy::{Allow, Entity, IcmpType, Peer, Selector};
+use crate::names::{DnsName, Namespace, NodeName};
+use crate::policy::{Allow, Entity, HttpMatch, IcmpType, L7Match, Peer, Selector};
 
 fn subject() -> Subject {
     Subject {
@@ -17,10 +17,19 @@ fn subject() -> Subject {
 
 fn rule(n: u16) -> Rule {
     let tcp = Allow::Port(Protocol::Tcp, Port::new(n + 1).unwrap());
-    let (peer, allow) = match n % 4 {
+    let (peer, allow) = match n % 6 {
         0 => (Peer::Endpoints(Selector::new([("app", "api")]).unwrap()), tcp),
         1 => (Peer::Entity(Entity::KubeApiserver), tcp),
         2 => (Peer::address("2001:db8::7".parse().unwrap()), tcp),
+        3 => {
+            let l7 = L7Match::Http(HttpMatch { method: "GET".into(), path: r"/a\.b(\?.*)?".into() });
+            return Rule { l7: Some(l7), ..Rule::plain(Direction::Ingress, Peer::Entity(Entity::Host), tcp) };
+        }
+        4 => {
+            let name = DnsName::parse("api.example.com").unwrap();
+            let l7 = (n > 4).then(|| L7Match::Dns(name.clone()));
+            return Rule { l7, ..Rule::plain(Direction::Egress, Peer::Fqdn(name), tcp) };
+        }
         _ => (
             Peer::address("192.0.2.7".parse().unwrap()),
             Allow::Icmp(IcmpFamily::V4, IcmpType::new(8).unwrap()),
@@ -62,6 +71,8 @@ prop_compose! {
         written in proptest::option::of(0..100i64),
         standing in proptest::option::of((0..100i64, 0..3u8)),
         older in 0..3u64,
+        inferred in proptest::option::of(0..3u8),
+        across in proptest::option::of((0..100i64, proptest::option::of(0..3u8))),
     ) -> Entry {
         let mut set = Smallest::default();
         for hash in connections {
@@ -87,12 +98,17 @@ prop_compose! {
                     _ => State::Gone,
                 },
             }),
+            inferred: inferred.map(|n| format!("rule {n}").into()),
+            across: across.map(|(since, closed)| Across {
+                since: at(since),
+                closed: closed.map(|n| format!("policy {n}").into()),
+            }),
         }
     }
 }
 
 prop_compose! {
-    fn evidence()(rules in prop::collection::btree_map(0..8u16, entry(), 0..6), left_out in 0..3u64) -> Evidence {
+    fn evidence()(rules in prop::collection::btree_map(0..12u16, entry(), 0..6), left_out in 0..3u64) -> Evidence {
         let mut evidence = Evidence::new(subject());
         for (n, entry) in rules {
             for id in entry.sessions.keys() {

@@ -3,11 +3,12 @@
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
+use super::requests::{self, Said};
 use super::same_peer;
 use crate::flow::{Direction, IcmpFamily, Protocol};
 use crate::names::Namespace;
 use crate::policy::spec::icmp_type_by_name;
-use crate::policy::{Allow, Entity, Peer, Rule, Selector};
+use crate::policy::{Allow, Entity, L7Match, Peer, Rule, Selector};
 
 /// How a needed rule stands to what a file has. The greater one counts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +34,7 @@ pub(super) fn standing(set: &Value, need: &Rule, namespace: &Namespace) -> Stand
     elements
         .filter_map(|element| Element::new(element, need.direction))
         .filter(|element| element.peers(namespace).any(|p| p.as_ref() == Some(&peer)))
-        .fold(Standing::Apart, |s, element| s.max(element.standing(need.allow)))
+        .fold(Standing::Apart, |s, element| s.max(element.standing(need)))
 }
 
 /// One item of `ingress` or `egress` that has exactly one kind of peer, in the form that Cilium takes.
@@ -83,6 +84,7 @@ impl<'a> Element<'a> {
                 "fromEntities" | "toEntities" => Peer::Entity(Entity::from_name(item.as_str()?)?),
                 "fromCIDR" | "toCIDR" => Peer::Cidr(item.as_str()?.parse::<IpNet>().ok()?),
                 "fromCIDRSet" | "toCIDRSet" => Peer::Cidr(plain_cidr(item)?),
+                "toFQDNs" => Peer::Fqdn(requests::dns(item)?),
                 _ => return None,
             };
             Some(same_peer(&peer, namespace))
@@ -100,12 +102,12 @@ impl<'a> Element<'a> {
         !self.authentication && self.unknown.is_none() && !self.items(icmp).is_empty()
     }
 
-    fn standing(&self, allow: Allow) -> Standing {
+    fn standing(&self, need: &Rule) -> Standing {
         if self.to_ports.is_empty() && self.icmps.is_empty() {
-            return self.of_rule().unwrap_or(Standing::Covered);
+            return self.of_rule().unwrap_or_else(|| of_requests(Said::Anything, Touch::Broad, need));
         }
-        let icmp = matches!(allow, Allow::Icmp(..));
-        self.items(icmp).iter().fold(Standing::Apart, |s, item| s.max(self.of_item(item, allow)))
+        let icmp = matches!(need.allow, Allow::Icmp(..));
+        self.items(icmp).iter().fold(Standing::Apart, |s, item| s.max(self.of_item(item, need)))
     }
 
     /// What holds for everything that the rule allows.
@@ -117,32 +119,25 @@ impl<'a> Element<'a> {
         self.unknown.map(|key| Standing::Restricted(unknown(key)))
     }
 
-    fn of_item(&self, item: &Value, allow: Allow) -> Standing {
+    fn of_item(&self, item: &Value, need: &Rule) -> Standing {
         let Some(map) = item.as_object() else { return Standing::Apart };
-        let list_key = if matches!(allow, Allow::Icmp(..)) { "fields" } else { "ports" };
+        let list_key = if matches!(need.allow, Allow::Icmp(..)) { "fields" } else { "ports" };
         let entries = map.get(list_key).and_then(Value::as_array).into_iter().flatten();
-        let touch = entries.fold(Touch::No, |t, entry| t.max(touch(entry, allow)));
+        let touch = entries.fold(Touch::No, |t, entry| t.max(touch(entry, need.allow)));
         if touch == Touch::No {
             return Standing::Apart;
         }
-        match (self.of_rule().or_else(|| of_members(map, list_key)), touch) {
-            (Some(standing), _) => standing,
-            (None, Touch::Yes) => Standing::Covered,
-            (None, _) => Standing::Apart,
-        }
+        let said = Said::on(map);
+        self.of_rule().or_else(|| of_members(map, list_key)).unwrap_or_else(|| of_requests(said, touch, need))
     }
 }
 
 /// What the other members of a `toPorts` or `icmps` item make of its ports.
 fn of_members(item: &Map<String, Value>, list_key: &str) -> Option<Standing> {
     let mut standing = None;
-    for (key, value) in item.iter().filter(|(key, value)| *key != list_key && !value.is_null()) {
+    for (key, _) in item.iter().filter(|(key, value)| *key != list_key && !value.is_null()) {
         let next = match key.as_str() {
-            "rules" if !has_l7(value) => continue,
-            "rules" => Standing::Restricted(
-                "L7 rules restrict this port for the same peer; a plain rule beside them would lift them"
-                    .into(),
-            ),
+            "rules" => continue,
             "serverNames" => Standing::Bound(
                 "`serverNames` stand on this port for the same peer; Cilium would ask for them here too"
                     .into(),
@@ -157,15 +152,28 @@ fn of_members(item: &Map<String, Value>, list_key: &str) -> Option<Standing> {
     standing
 }
 
-/// The agent counts L7 rules: `rules: {}` and `rules: {http: []}` are none.
-fn has_l7(rules: &Value) -> bool {
-    match rules.as_object() {
-        Some(map) => map.values().any(|value| match value {
-            Value::Null => false,
-            Value::Array(list) => !list.is_empty(),
-            _ => true,
-        }),
-        None => true,
+/// What the requests on a port make of a need that touches it. HTTP is a union over everything that allows
+/// the port; a DNS query is not: beside a dns rule, what allows more than its one port lifts nothing, so the
+/// dns rule would take away what stands there.
+fn of_requests(said: Said<'_>, touch: Touch, need: &Rule) -> Standing {
+    match (said, &need.l7) {
+        (Said::Anything, _) if touch == Touch::Maybe => Standing::Apart,
+        (Said::Anything, None | Some(L7Match::Http(_))) => Standing::Covered,
+        (Said::Anything, Some(L7Match::Dns(_))) if touch == Touch::Broad => Standing::Restricted(
+            "a rule for the same peer allows more than this port; a dns rule beside it would narrow it to the \
+             names that are listed"
+                .into(),
+        ),
+        (Said::Anything, Some(L7Match::Dns(_))) => Standing::Apart,
+        (_, None) => Standing::Restricted(
+            "L7 rules restrict this port for the same peer; a plain rule beside them would lift them".into(),
+        ),
+        (said, Some(l7)) if said.covers(l7) && touch != Touch::Maybe => Standing::Covered,
+        (said, Some(l7)) if said.takes(l7) => Standing::Apart,
+        (_, Some(_)) => Standing::Bound(
+            "requests of another protocol stand on this port for the same peer; Cilium takes one of the two"
+                .into(),
+        ),
     }
 }
 
@@ -180,6 +188,9 @@ enum Touch {
     No,
     /// A named port: it may be this one.
     Maybe,
+    /// A range or every port, this one among them.
+    Broad,
+    /// This one alone.
     Yes,
 }
 
@@ -211,11 +222,12 @@ fn touches_port(entry: &Value, protocol: Protocol, port: u16) -> Option<Touch> {
         None | Some(Value::Null) => 0,
         Some(value) => u16::try_from(value.as_u64()?).ok()?,
     };
-    let covers = match (first, last) {
-        (0, 0) => true,
-        _ => (first..=first.max(last)).contains(&port),
-    };
-    covers.then_some(Touch::Yes)
+    match (first, last) {
+        (0, 0) => Some(Touch::Broad),
+        _ if !(first..=first.max(last)).contains(&port) => None,
+        _ if last > first => Some(Touch::Broad),
+        _ => Some(Touch::Yes),
+    }
 }
 
 /// A port as the agent parses it (`strconv.ParseUint(text, 0, 16)`): a leading zero means octal.

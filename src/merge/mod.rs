@@ -10,6 +10,7 @@ mod edit;
 mod places;
 mod plan;
 mod refusal;
+mod requests;
 mod style;
 #[cfg(test)]
 mod tests;

@@ -4,11 +4,12 @@
 use serde_json::{Map, Value};
 
 use super::cover::Element;
+use super::requests::Said;
 use super::same_peer;
 use crate::flow::{Direction, IcmpFamily, Port, Protocol};
 use crate::names::Namespace;
 use crate::policy::spec::Path;
-use crate::policy::{Allow, Document, IcmpType, Kind, Peer, Rule, Subject, subject_of};
+use crate::policy::{Allow, Document, IcmpType, Kind, L7Match, Peer, Rule, Subject, subject_of};
 use crate::text::visible;
 
 /// One thing that a document says of a subject.
@@ -99,8 +100,13 @@ impl Places<'_> {
         };
         for (i, item) in element.items(icmp).iter().enumerate() {
             let path = path.member(items_key).item(i);
-            let only = item.as_object().filter(|map| map.len() == 1).and_then(|map| map.get(entries_key));
-            let Some(entries) = only.and_then(Value::as_array).filter(|list| !list.is_empty()) else {
+            let said = |map: &Map<String, Value>| -> Option<Vec<L7Match>> {
+                let known = |key: &String| key == entries_key || (key == "rules" && !icmp);
+                map.keys().all(known).then(|| Said::on(map).requests())?
+            };
+            let list = item.get(entries_key).and_then(Value::as_array);
+            let parts = item.as_object().and_then(said).zip(list);
+            let Some((requests, entries)) = parts.filter(|(_, list)| !list.is_empty()) else {
                 self.other(path, direction, direction.as_str(), &whole(items_key, item));
                 continue;
             };
@@ -111,8 +117,12 @@ impl Places<'_> {
                     self.other(path, direction, direction.as_str(), &whole(entries_key, entry));
                     continue;
                 };
-                for peer in &peers {
-                    let says = Says::Rule(Rule::plain(direction, peer.clone(), allow));
+                let l7: Vec<Option<L7Match>> = match requests.as_slice() {
+                    [] => vec![None],
+                    some => some.iter().cloned().map(Some).collect(),
+                };
+                for (peer, l7) in peers.iter().flat_map(|peer| l7.iter().map(move |l7| (peer, l7))) {
+                    let says = Says::Rule(Rule { direction, peer: peer.clone(), allow, l7: l7.clone() });
                     self.all.push(Written { document: self.document, path: path.clone(), says });
                 }
             }
@@ -135,7 +145,7 @@ impl Places<'_> {
 }
 
 /// A single port of one protocol that cpg writes.
-fn port_of(entry: &Map<String, Value>) -> Option<Allow> {
+pub(super) fn port_of(entry: &Map<String, Value>) -> Option<Allow> {
     if entry.len() != 2 {
         return None;
     }

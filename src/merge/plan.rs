@@ -1,13 +1,16 @@
 //! Where needed rules go in a document that a person wrote: insertions as data, without a text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use super::cover::Element;
+use super::places::port_of;
+use super::requests::{self, Said};
 use super::{Refusal, same_peer};
 use crate::flow::Direction;
-use crate::policy::{Allow, Document, MAX_FIELDS, MAX_PORTS, Policy, Rule, yaml};
+use crate::names::Namespace;
+use crate::policy::{Allow, Document, L7Match, MAX_FIELDS, MAX_PORTS, Peer, Policy, Rule, yaml};
 
 /// One insertion at the end of one list below `spec`.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub(super) enum Place {
     Items { rule: usize, icmp: bool },
     /// `ports` or `fields` of one of its items.
     Entries { rule: usize, icmp: bool, item: usize },
+    /// The list of this name below `rules` of one of the items of `toPorts`.
+    Requests { rule: usize, item: usize, list: &'static str },
 }
 
 /// The insertions that bring `needed` into the `spec` of a document, none of which is there yet.
@@ -49,7 +54,12 @@ pub(super) fn plan(target: &Document, needed: &[Rule], additions: &Policy) -> Re
         };
         let mut fresh = Policy::new(additions.name.clone(), additions.subject.clone());
         let mut grown: BTreeMap<(usize, bool), Vec<Allow>> = BTreeMap::new();
+        let mut asked = Asked::new();
         for rule in needed.iter().filter(|rule| rule.direction == direction) {
+            if let Some(l7) = &rule.l7 {
+                asked.entry((rule.peer.clone(), l7.clone())).or_default().insert(rule.allow);
+                continue;
+            }
             let icmp = matches!(rule.allow, Allow::Icmp(..));
             match existing.iter().position(|element| is_home(element, rule, icmp, additions)) {
                 Some(index) => grown.entry((index, icmp)).or_default().push(rule.allow),
@@ -60,6 +70,14 @@ pub(super) fn plan(target: &Document, needed: &[Rule], additions: &Policy) -> Re
         }
         for ((rule, icmp), allows) in grown {
             grow(direction, rule, icmp, &existing[rule], allows, &mut edits)?;
+        }
+        for (rule, element) in existing.iter().enumerate() {
+            grow_requests(direction, rule, element, &mut asked, &additions.subject.namespace, &mut edits)?;
+        }
+        for ((peer, l7), allows) in asked {
+            for allow in allows {
+                fresh.add(Rule { direction, peer: peer.clone(), allow, l7: Some(l7.clone()) });
+            }
         }
         if !fresh.direction(direction).is_empty() {
             let source = fresh.render().map_err(|e| Refusal::NotEditable(e.to_string()))?;
@@ -115,6 +133,52 @@ fn grow(
     Ok(())
 }
 
+/// Requests that are needed, and the ports on which.
+type Asked = BTreeMap<(Peer, L7Match), BTreeSet<Allow>>;
+
+/// The insertions into the lists of requests of one written rule: where it is for this one peer only, and
+/// the request is needed on every port of the item. What found its place is taken out of `asked`.
+fn grow_requests(
+    direction: Direction,
+    rule: usize,
+    element: &Value,
+    asked: &mut Asked,
+    namespace: &Namespace,
+    edits: &mut Vec<Edit>,
+) -> Result<(), Refusal> {
+    let Some(element) = Element::new(element, direction) else { return Ok(()) };
+    let mut peers = element.peers(namespace);
+    let (Some(Some(peer)), None) = (peers.next(), peers.next()) else { return Ok(()) };
+    if !element.takes(false) {
+        return Ok(());
+    }
+    for (item, value) in element.items(false).iter().enumerate() {
+        let Some(map) = value.as_object().filter(|map| map.len() == 2 && map.contains_key("rules")) else {
+            continue;
+        };
+        let ports: Option<BTreeSet<Allow>> = map
+            .get("ports")
+            .and_then(Value::as_array)
+            .and_then(|ports| ports.iter().map(|port| port_of(port.as_object()?)).collect());
+        let Some(ports) = ports.filter(|ports| !ports.is_empty()) else { continue };
+        let said = Said::on(map);
+        let mut new = Vec::new();
+        let mut list = "";
+        for ((needed, l7), allows) in asked.iter_mut() {
+            if same_peer(needed, namespace) == peer && said.takes(l7) && ports.is_subset(allows) {
+                list = requests::key(l7);
+                new.push(requests::written(l7));
+                allows.retain(|allow| !ports.contains(allow));
+            }
+        }
+        if !new.is_empty() {
+            edits.push(Edit::new(direction, Place::Requests { rule, item, list }, &new)?);
+        }
+    }
+    asked.retain(|_, allows| !allows.is_empty());
+    Ok(())
+}
+
 fn entry(allow: Allow) -> Value {
     match allow {
         Allow::Port(protocol, port) => json!({"port": port.to_string(), "protocol": protocol.as_str()}),
@@ -143,6 +207,13 @@ impl Edit {
                 Step::Key(items(icmp)),
                 Step::Index(item),
                 Step::Key(if icmp { "fields" } else { "ports" }),
+            ]),
+            Place::Requests { rule, item, list } => path.extend([
+                Step::Index(rule),
+                Step::Key("toPorts"),
+                Step::Index(item),
+                Step::Key("rules"),
+                Step::Key(list),
             ]),
         }
         path

@@ -22,6 +22,7 @@ mod keeper;
 mod keeping;
 mod live;
 mod notices;
+mod other_side;
 mod recorder;
 mod results;
 mod screening;
@@ -45,6 +46,7 @@ pub use live::{
     Again, Answer, Asking, FlowStream, GAPS, Lasting, Live, Question, Reopen, SharedWatch, Watch,
 };
 pub use notices::Notices;
+pub use other_side::Closed;
 pub use recorder::{Recorded, Recorder};
 pub use results::{PolicyCounts, Results};
 pub use shutdown::{Stop, on_signals};

@@ -41,6 +41,8 @@ pub struct Recorder {
 #[derive(Debug, Default)]
 struct Pending {
     rules: BTreeMap<Rule, Seen>,
+    /// What the other end's policies say of its rules.
+    across: BTreeMap<Rule, Option<String>>,
     /// A rule was written, so the evidence is due.
     due: bool,
 }
@@ -53,6 +55,8 @@ struct Seen {
     added: bool,
     /// It is not to be found in the policy, but this rule allows it.
     covered: Option<String>,
+    /// It was written for this rule of the other end.
+    inferred: Option<String>,
 }
 
 /// What happened to a rule when it was needed.
@@ -64,6 +68,8 @@ pub(super) enum Need {
     Present,
     /// This rule of the directory allows it.
     Covered(String),
+    /// It was written for this rule of the other end; nothing was seen of it.
+    Inferred(String),
 }
 
 /// What came of the evidence.
@@ -140,8 +146,26 @@ impl Recorder {
             }
             Need::Present => known.covered = None,
             Need::Covered(by) => known.covered = Some(by.clone()),
+            Need::Inferred(from) => {
+                known.added = true;
+                known.inferred = Some(from.clone());
+                policy.due = true;
+            }
         }
         0
+    }
+
+    /// Takes down what the other end's policies say of a rule: why they do not let it through, or that they
+    /// do.
+    pub(super) fn across(&mut self, subject: &Subject, rule: &Rule, closed: Option<String>) {
+        let Some(policy) = self.pending.get_mut(subject) else {
+            if let Some(closed) = closed {
+                let policy = self.pending.entry(subject.clone()).or_default();
+                policy.across.insert(rule.clone(), Some(closed));
+            }
+            return;
+        };
+        policy.across.insert(rule.clone(), closed);
     }
 
     /// Writes what is due. `known` are the policies that people wrote in the directory.
@@ -233,7 +257,12 @@ impl Recorder {
             .collect();
         let mut fresh = Evidence::new(subject.clone());
         for (rule, seen) in &pending.rules {
-            fresh.see(rule, self.id, &self.source, &seen.tally);
+            if seen.inferred.is_none() || seen.tally.events() > 0 {
+                fresh.see(rule, self.id, &self.source, &seen.tally);
+            }
+            if let Some(from) = &seen.inferred {
+                fresh.rules.entry(rule.clone()).or_default().inferred = Some(visible(from, 1_000).into());
+            }
             if seen.added
                 && let Some(entry) = fresh.rules.get_mut(rule)
             {
@@ -241,6 +270,11 @@ impl Recorder {
             }
         }
         evidence.join(fresh, self.counts);
+        for (rule, closed) in &pending.across {
+            if let Some(entry) = evidence.rules.get_mut(rule) {
+                entry.is_across(closed.as_deref(), now);
+            }
+        }
         stand(&mut evidence, store, known, pending, now);
         evidence.cut(self.caps);
         let (text, left_out) = evidence.render();

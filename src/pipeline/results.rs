@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{HeldBack, Recorded};
+use super::{Closed, HeldBack, Recorded};
 use crate::policy::{Rule, Subject};
 use crate::store::{Applied, Outcome};
 
@@ -30,6 +30,12 @@ pub struct Results {
     pub denied: BTreeMap<String, u64>,
     /// Needs that are not written by themselves.
     pub held: HeldBack,
+    /// Rules that are missing at the other end of a rule of this run, with that rule.
+    pub other_side: BTreeMap<(Subject, Rule), Closed>,
+    /// Rules whose other end was not asked for, because there were too many.
+    pub not_asked: u64,
+    /// Rules that were written for a rule of the other end, with that rule.
+    pub inferred: BTreeMap<(Subject, Rule), String>,
     /// Rules that the engine did not confirm: a fault of cpg.
     pub unconfirmed: u64,
     /// Files of the directory that may hold policies and could not be looked at, with the reason.

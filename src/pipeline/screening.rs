@@ -2,6 +2,7 @@
 //! counted with the rule's name.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Results;
 use super::writer::Moved;
@@ -12,7 +13,7 @@ use crate::kube::ClusterPolicies;
 use crate::policy::Policy;
 use crate::policy::spec::PolicyKind;
 use crate::screen::cluster::Here;
-use crate::screen::{ClusterKnown, InCluster, Known, PolicyId, Ruling, Screened, Source};
+use crate::screen::{ClusterKnown, ClusterPolicy, InCluster, Known, PolicyId, Ruling, Screened, Source};
 use crate::store::Store;
 use crate::text::visible;
 
@@ -41,6 +42,11 @@ impl Screening {
     /// From now on these count too.
     pub(super) fn count_cluster(&mut self, policies: ClusterPolicies) {
         self.there = Some(There { policies, revision: None, known: ClusterKnown::default() });
+    }
+
+    /// The policies of the cluster, where they count.
+    pub(super) fn of_cluster(&self) -> Vec<Arc<ClusterPolicy>> {
+        self.there.as_ref().map(|there| there.policies.snapshot().1).unwrap_or_default()
     }
 
     /// What people wrote in the directory, as it was read for the last window.

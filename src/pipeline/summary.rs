@@ -2,6 +2,7 @@
 
 mod health;
 mod json;
+mod unwritten;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::results::Change;
-use super::{Cap, Counters, FeedEnd, Held, Results, watched};
+use super::{Cap, Counters, FeedEnd, Results, watched};
 use crate::classify::{Filter, Skip, why};
 use crate::coverage::Coverage;
 use crate::flow::{Identity, Namespaces, Verdict};
@@ -313,6 +314,7 @@ impl Summary {
             writeln!(f, "  conflict, not written: {subject}: {rule}: {why}")
         })?;
         self.held(f)?;
+        self.other_side(f)?;
         self.evidence(f)?;
         let notes = r.policies.values().filter_map(|p| p.note.as_ref().map(|note| (p, note)));
         some(f, notes, |f, (policy, note)| {
@@ -331,21 +333,6 @@ impl Summary {
                 one.join(",")
             )
         })
-    }
-
-    fn held(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let held = &self.results.held;
-        if held.iter().next().is_some() {
-            writeln!(f, "  held back, not written")?;
-        }
-        some(f, held.iter(), |f, (held, flows)| {
-            let Held { reason, who, what, proposal } = held;
-            writeln!(f, "    {reason} {who}: {what} ({}); {proposal}", count(flows, "flow"))
-        })?;
-        match held.others() {
-            0 => Ok(()),
-            flows => writeln!(f, "    and {} of things that there was no room for", count(flows, "flow")),
-        }
     }
 
     fn evidence(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

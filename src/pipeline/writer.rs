@@ -7,12 +7,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Results;
+use super::other_side::{Asked, OtherSides};
 use super::screening::Screening;
 use super::shutdown::Stage;
-use crate::aggregate::{Ledger, Observed, ObservedPeer, Settling, Windows};
+use crate::aggregate::{Ledger, Observed, ObservedPeer, Settling, Tally, Windows};
 use crate::build::{also_selected, build};
 use crate::classify::Skip;
-use crate::flow::Identity;
+use crate::flow::{Identity, Namespaces};
 use crate::kube::ClusterPolicies;
 use crate::names::PolicyName;
 use crate::policy::{Policy, Rule, Subject};
@@ -38,6 +39,8 @@ pub struct Writer {
     seen: BTreeSet<Arc<Identity>>,
     screening: Screening,
     stage: Stage,
+    /// What the other ends of its rules say.
+    sides: OtherSides,
     /// Takes down why each rule exists; `None` where nobody wants to know, and in a dry run.
     recorder: Option<Recorder>,
 }
@@ -54,6 +57,7 @@ impl Writer {
             seen: BTreeSet::new(),
             screening: Screening::default(),
             stage: Stage::default(),
+            sides: OtherSides::new(),
             recorder: None,
         }
     }
@@ -61,6 +65,14 @@ impl Writer {
     /// What these policies decide already is not written from now on.
     pub(super) fn count_cluster(&mut self, policies: ClusterPolicies) {
         self.screening.count_cluster(policies);
+    }
+
+    /// Writes the rule of the other end, too, where a known policy puts it into default deny: for pods of
+    /// these namespaces.
+    #[must_use]
+    pub fn for_both_sides(mut self, namespaces: Namespaces) -> Self {
+        self.sides.write(namespaces);
+        self
     }
 
     /// Takes down why each rule exists. Not in a dry run, which writes nothing.
@@ -80,7 +92,12 @@ impl Writer {
     /// Closes a window: everything that stands goes to the files, then the evidence for it. Gives the
     /// flows that turned out to ask for nothing, for the counters.
     pub fn window(&mut self, ledger: Ledger, when: Settling) -> Moved {
-        let moved = self.policies(ledger, when);
+        let mut moved = self.policies(ledger, when);
+        match when {
+            Settling::Final => self.other_sides(&mut moved),
+            Settling::Window if self.sides.writes() => self.other_sides(&mut moved),
+            Settling::Window | Settling::Interim => {}
+        }
         if let Some(recorder) = &mut self.recorder {
             let now = Timestamp::now();
             recorder.flush(&mut self.store, self.screening.here(), when, now, &mut self.results.recorded);
@@ -116,13 +133,7 @@ impl Writer {
         }
         let mut behind = built.policies;
         self.confirm(&mut behind, &mut moved);
-        let additions: Vec<Addition> = behind
-            .iter()
-            .map(|(subject, rules)| Addition {
-                subject: subject.clone(),
-                rules: rules.keys().cloned().collect(),
-            })
-            .collect();
+        let additions = additions(&behind);
         if additions.is_empty() {
             return moved;
         }
@@ -176,11 +187,14 @@ impl Writer {
 
     /// Takes down what is behind the rules that are in a file now.
     fn note(&mut self, applied: &Applied, behind: Option<BTreeMap<Rule, Vec<Observed>>>) {
-        let (Some(recorder), Some(behind)) = (&mut self.recorder, behind) else { return };
-        for (rule, observed) in behind {
+        for (rule, observed) in behind.into_iter().flatten() {
             if applied.conflicts.iter().any(|(conflicting, _)| *conflicting == rule) {
                 continue;
             }
+            if !matches!(applied.outcome, Outcome::Failed(_)) {
+                self.sides.note(&applied.subject, &rule, &observed);
+            }
+            let Some(recorder) = &mut self.recorder else { continue };
             let need = if applied.added.contains(&rule) { Need::Added } else { Need::Present };
             self.results.recorded.left_out += recorder.note(&applied.subject, rule, observed, &need);
         }
@@ -194,6 +208,67 @@ impl Writer {
                 let need = Need::Covered(by.to_owned());
                 self.results.recorded.left_out += recorder.note(&subject, rule, observed, &need);
             }
+        }
+    }
+
+    /// Asks the other ends of the rules of this run, and writes what is missing there where that is wanted.
+    fn other_sides(&mut self, moved: &mut Moved) {
+        self.stage.is("asking the policies of the other ends");
+        let cluster = self.screening.of_cluster();
+        let asked = match self.sides.ask(&mut self.store, cluster.clone()) {
+            Ok(asked) if asked.to_write.is_empty() => asked,
+            Ok(asked) => {
+                self.write_other_sides(asked, moved);
+                match self.sides.ask(&mut self.store, cluster) {
+                    Ok(asked) => asked,
+                    Err(_) => return,
+                }
+            }
+            // A directory that cannot be read is told when it is written to.
+            Err(_) => return,
+        };
+        if let Some(recorder) = &mut self.recorder {
+            for (subject, rule) in &asked.open {
+                recorder.across(subject, rule, None);
+            }
+            for ((subject, rule), closed) in &asked.closed {
+                let says = format!("{subject}: {rule} is not allowed there by {}", closed.why);
+                recorder.across(&closed.subject, &closed.rule, Some(says));
+            }
+        }
+        self.results.not_asked = self.sides.left_out();
+        self.results.other_side = asked.closed;
+    }
+
+    fn write_other_sides(&mut self, asked: Asked, moved: &mut Moved) {
+        let needs = asked.to_write.into_iter().map(|mirrored| (mirrored, Tally::default())).collect();
+        let mut behind = build(needs).policies;
+        self.confirm(&mut behind, moved);
+        let additions = additions(&behind);
+        self.stage.is(writing(&additions, self.store.root()));
+        let all = match self.store.apply(&additions) {
+            Ok(all) => all,
+            Err(e) => {
+                // They are asked for again with the next window; at the end this is what the summary says.
+                self.results.directory_error = Some(e.to_string());
+                self.results.write_errors += 1;
+                return;
+            }
+        };
+        for applied in all {
+            for rule in &applied.added {
+                let missing = (applied.subject.clone(), rule.clone());
+                let Some(need) = asked.closed.get(&missing) else { continue };
+                let why = format!("{}: {}", need.subject, need.rule);
+                if let Some(recorder) = &mut self.recorder {
+                    let need = Need::Inferred(why.clone());
+                    self.results.recorded.left_out +=
+                        recorder.note(&applied.subject, rule.clone(), Vec::new(), &need);
+                }
+                self.results.inferred.insert(missing, why);
+            }
+            self.tell(&applied, None);
+            self.results.take(applied);
         }
     }
 
@@ -330,6 +405,15 @@ impl Writer {
             }
         }
     }
+}
+
+/// What is to be written of these rules.
+fn additions(behind: &BTreeMap<Subject, BTreeMap<Rule, Vec<Observed>>>) -> Vec<Addition> {
+    let addition = |(subject, rules): (&Subject, &BTreeMap<Rule, _>)| Addition {
+        subject: subject.clone(),
+        rules: rules.keys().cloned().collect(),
+    };
+    behind.iter().map(addition).collect()
 }
 
 /// What is being written, in words.

@@ -8,6 +8,7 @@
 
 pub mod cluster;
 mod confirm;
+mod other_side;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,6 +16,7 @@ use std::net::IpAddr;
 
 pub use cluster::{ClusterKnown, ClusterPolicy, InCluster};
 pub use confirm::{Unconfirmed, confirm};
+pub use other_side::{OtherSide, mirror};
 
 use crate::aggregate::{Observation, ObservedPeer};
 use crate::engine::{

@@ -174,3 +174,48 @@ fn a_rule_that_does_not_allow_its_observation_is_found() {
     }
     assert_eq!(confirm(&policy, rules).len(), 1);
 }
+
+/// What the pods of shop/api say of a connection that shop/web needs.
+fn other_side(spec: &str) -> &'static str {
+    let text =
+        format!("apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: x}}\nspec: {spec}\n");
+    let home = Namespace::parse("pay").unwrap();
+    let mut known = Known::after_apply([Source { name: "x.yaml", home: Some(&home), text: &text }], []);
+    match known.other_side(&mirror(&egress()).unwrap()) {
+        OtherSide::Open => "open",
+        OtherSide::Closed(by) => {
+            assert_eq!(by, ["CiliumNetworkPolicy pay/x in x.yaml"]);
+            "closed"
+        }
+        OtherSide::Denied(_) => "denied",
+        OtherSide::Unknown => "unknown",
+    }
+}
+
+#[test]
+fn the_other_end() {
+    const API: &str = "endpointSelector: {matchLabels: {app: api}}";
+    let check = |spec: &str, expected: &str| assert_eq!(other_side(spec), expected, "{spec}");
+    check(&format!("{{{API}, egress: [{{}}]}}"), "open");
+    check("{endpointSelector: {matchLabels: {app: other}}, ingress: [{}]}", "open");
+    check(&format!("{{{API}, ingress: [{{}}]}}"), "closed");
+    check(&format!("{{{API}, ingress: [{{}}], enableDefaultDeny: {{ingress: false}}}}"), "open");
+    check(&format!("{{{API}, ingress: [{{fromEntities: [cluster]}}]}}"), "open");
+    check(&format!("{{{API}, ingress: [{{fromEndpoints: [{{matchLabels: {{app: web}}}}]}}]}}"), "closed");
+    let from = "fromEndpoints: [{matchLabels: {app: web, 'k8s:io.kubernetes.pod.namespace': shop}}]";
+    check(&format!("{{{API}, ingress: [{{{from}}}]}}"), "open");
+    check(&format!("{{{API}, ingress: [{{{from}, toPorts: [{{ports: [{{port: '80'}}]}}]}}]}}"), "closed");
+    check(&format!("{{{API}, ingress: [{{{from}}}], ingressDeny: [{{fromEntities: [all]}}]}}"), "denied");
+}
+
+#[test]
+fn only_a_pod_of_the_same_cluster_has_another_end() {
+    let back = mirror(&egress()).unwrap();
+    assert_eq!((back.direction, mirror(&back)), (Direction::Ingress, Some(egress())));
+    let world = Observation { peer: ObservedPeer::World("192.0.2.7".parse().unwrap()), ..egress() };
+    assert_eq!(mirror(&world), None);
+    let host = Observation { peer: ObservedPeer::Entity(Entity::Host), ..egress() };
+    assert_eq!(mirror(&host), None);
+    let elsewhere = Arc::new(Identity::new(300, "pay", "west", ["k8s:app=api"]));
+    assert_eq!(mirror(&Observation { peer: ObservedPeer::Pod(elsewhere), ..egress() }), None);
+}

@@ -197,6 +197,14 @@ impl Index {
         self.files.iter().find(|(_, entry)| ours(entry)).map(|(path, _)| path.as_path())
     }
 
+    /// The files that are cpg's to render anew.
+    pub(super) fn all_rendered(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().filter_map(|(path, entry)| match &entry.content {
+            Content::Policies(_) if entry.foreign.is_none() => Some(path.as_path()),
+            _ => None,
+        })
+    }
+
     /// What a file holds, if it was looked at.
     pub(super) fn content(&self, path: &Path) -> Option<&Content> {
         self.files.get(path).map(|entry| &entry.content)

@@ -124,6 +124,20 @@ impl Store {
         Ok((revision, texts.map(foreign).collect()))
     }
 
+    /// Every policy of the directory: as [`Store::foreign`], with the files that are cpg's to render anew.
+    pub fn policies(&mut self) -> Result<Vec<Foreign>, StoreError> {
+        let (_, mut all) = self.foreign()?;
+        for path in self.index.all_rendered() {
+            let text = match self.output.planned(path) {
+                Some(planned) => planned.new.as_str().into(),
+                None => atomic::read(path)?.text.into(),
+            };
+            let below = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
+            all.push(Foreign { path: below, home: index::home(&self.root, path), text });
+        }
+        Ok(all)
+    }
+
     /// The policy of this name, where it stands in a file that is cpg's to render anew. As the directory was
     /// at the last call of [`Store::foreign`] or [`Store::apply`].
     pub fn rendered(&self, namespace: &str, name: &str) -> Option<Policy> {

@@ -397,3 +397,14 @@ fn a_token_that_expires_while_it_runs_is_read_anew() {
     child.signal("-TERM");
     child.end().code(0).says("401 Unauthorized").says(WIDE);
 }
+
+#[test]
+fn the_other_end_by_the_policies_of_the_cluster() {
+    let closed = json!({"endpointSelector": {"matchLabels": {"app": "api"}}, "ingress": [{}]});
+    let case = Case::new(vec![cnp("closed", closed)], &[denied()]);
+    let by = "in default deny by CiliumNetworkPolicy shop/closed in the cluster";
+    case.replay(&[]).code(0).says("1 rule missing at the other end").says(by);
+    assert_eq!(case.rules(), [TO_80]);
+    case.replay(&["--both-sides"]).code(0).says("1 rule of the other end written");
+    assert_eq!(case.rules(), ["shop/app=api ingress from app=web TCP/80", TO_80]);
+}

@@ -43,6 +43,7 @@ mod resume;
 mod roles;
 mod screen;
 mod service;
+mod sides;
 mod support;
 mod testbed;
 mod tls;

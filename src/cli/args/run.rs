@@ -100,6 +100,10 @@ pub(in crate::cli) struct RunArgs {
     /// Short for --log-format json
     #[arg(long, env = "CPG_JSON", value_parser = FalseyValueParser::new())]
     pub(in crate::cli) json: bool,
+    /// Where the other end of a needed connection is in default deny by a known policy that does not allow it, write
+    /// that rule too, before it is dropped there
+    #[arg(long, env = "CPG_BOTH_SIDES", value_parser = FalseyValueParser::new())]
+    pub(in crate::cli) both_sides: bool,
     #[command(flatten)]
     pub(in crate::cli) keep: KeepArgs,
 }

@@ -133,10 +133,18 @@ fn seen(explained: &Explained, entry: &Entry) -> Map<String, Value> {
         "older_sessions": entry.older.sessions,
         "samples": entry.samples.iter().map(|(_, sample)| sample_of(sample)).collect::<Vec<_>>(),
     });
-    match value {
+    let mut map = match value {
         Value::Object(map) => map,
         _ => Map::new(),
+    };
+    if let Some(from) = &entry.inferred {
+        map.insert("inferred_from".into(), Value::from(&**from));
     }
+    if let Some(across) = &entry.across {
+        let said = json!({ "since": across.since.to_string(), "closed": across.closed });
+        map.insert("other_side".into(), said);
+    }
+    map
 }
 
 fn session_of(id: SessionId, session: &Session) -> Value {

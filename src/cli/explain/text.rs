@@ -8,7 +8,7 @@ use super::super::diff::Colours;
 use super::{Explained, Line, Status, latest};
 use crate::aggregate::Sample;
 use crate::coverage::WatchLog;
-use crate::evidence::{Entry, Level, State, confidence};
+use crate::evidence::{Across, Entry, Level, State, confidence};
 use crate::text::{count, grouped, visible};
 
 /// Where nobody says how wide the terminal is.
@@ -146,6 +146,18 @@ impl Page {
     }
 
     fn seen(&mut self, entry: &Entry) {
+        if let Some(from) = &entry.inferred {
+            self.line(4, &format!("written with --both-sides for {}", visible(from, 1_000)));
+        }
+        if let Some(Across { since, closed: Some(closed) }) = &entry.across {
+            let text = format!("the next drop will come at the other end: {}", visible(closed, 1_000));
+            let text = self.colours.yellow(&format!("{text}, noticed {since:.0}"));
+            self.line(4, &text);
+        }
+        if entry.sessions.is_empty() && entry.older.sessions == 0 {
+            self.line(4, "no flow was dropped here");
+            return;
+        }
         let all = entry.seen();
         let about = if entry.connections.is_exact() { "" } else { "about " };
         let connections = count(entry.connections.count(), "connection");

@@ -28,6 +28,7 @@ pub(in crate::cli) struct Run {
     noise: Noise,
     health_file: Option<PathBuf>,
     shutdown_timeout: Duration,
+    both_sides: bool,
     /// What the user should know about what was typed.
     pub(in crate::cli) warnings: Vec<String>,
 }
@@ -50,6 +51,7 @@ impl Run {
             health_file,
             shutdown_timeout,
             json: _,
+            both_sides,
             keep: kept,
         } = args;
         let before = mistakes.len();
@@ -135,6 +137,7 @@ impl Run {
             noise,
             health_file,
             shutdown_timeout,
+            both_sides,
             warnings,
         })
     }
@@ -166,7 +169,10 @@ impl Run {
             Output::Directory { evidence: None, .. } | Output::DryRun { .. } => None,
         };
         let file = self.health_file(&store);
-        let writer = Writer::new(store, LEDGER_CAPACITY).recording(recorder);
+        let mut writer = Writer::new(store, LEDGER_CAPACITY).recording(recorder);
+        if self.both_sides {
+            writer = writer.for_both_sides(self.filters.interest.namespaces.clone());
+        }
         let keeper = Keeper::new(Arc::clone(&self.filters), self.flush_interval, writer)
             .ending_within(self.shutdown_timeout)
             .reporting(common, self.noise.clone(), file)

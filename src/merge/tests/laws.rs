@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::policy::{Entity, yaml};
+use crate::names::DnsName;
+use crate::policy::{Entity, HttpMatch, L7Match, yaml};
 
 /// Label values (and keys) that YAML readers take for something else than text.
 const HOSTILE: [&str; 26] = [
@@ -62,17 +63,39 @@ fn peer() -> impl Strategy<Value = Peer> {
 fn allow() -> impl Strategy<Value = Allow> {
     prop_oneof![
         4 => select(vec![80, 443, 8080, 5432]).prop_map(tcp),
-        1 => (1u16..).prop_map(tcp),
+        1 => (1u16..9000).prop_map(tcp),
         1 => Just(udp(53)),
         1 => select(vec![3, 8, 13]).prop_map(icmp),
     ]
 }
 
+fn name() -> impl Strategy<Value = DnsName> {
+    select(vec!["a.example.com", "b.example.com", "no", "1e3", "_srv.example.com"])
+        .prop_map(|text| DnsName::parse(text).unwrap())
+}
+
+/// Names as peers, and requests on ports that no plain rule of these tests has.
+fn asking() -> impl Strategy<Value = Rule> {
+    let path = prop_oneof![select(HOSTILE.to_vec()).prop_map(str::to_owned), "/[a-z.%(?*)\\\\|\\[\\]]{0,6}"];
+    let http = (prop::bool::ANY, peer(), 9000u16..9003, select(vec!["GET", "no"]), path).prop_map(
+        |(inward, peer, port, method, path)| {
+            let direction = if inward { Direction::Ingress } else { Direction::Egress };
+            let l7 = L7Match::Http(HttpMatch { method: method.into(), path: path.into() });
+            Rule { l7: Some(l7), ..Rule::plain(direction, peer, tcp(port)) }
+        },
+    );
+    let dns = (select(vec!["dns", "cache"]), name(), select(vec![tcp(53), udp(53)]))
+        .prop_map(|(app, name, allow)| Rule { l7: Some(L7Match::Dns(name)), ..egress(pods(app), allow) });
+    let named = (name(), allow()).prop_map(|(name, allow)| egress(Peer::Fqdn(name), allow));
+    prop_oneof![http, dns, named]
+}
+
 fn rule() -> impl Strategy<Value = Rule> {
-    (prop::bool::ANY, peer(), allow()).prop_map(|(inward, peer, allow)| {
+    let plain = (prop::bool::ANY, peer(), allow()).prop_map(|(inward, peer, allow)| {
         let direction = if inward { Direction::Ingress } else { Direction::Egress };
         Rule::plain(direction, peer, allow)
-    })
+    });
+    prop_oneof![2 => plain, 1 => asking()]
 }
 
 fn rules(most: usize) -> impl Strategy<Value = Vec<Rule>> {

@@ -1,7 +1,8 @@
 //! One test for each mistake that another tool made, or that is easy to make.
 
 use super::*;
-use crate::policy::Entity;
+use crate::names::DnsName;
+use crate::policy::{Entity, HttpMatch, L7Match};
 
 /// Merges rules into a document with these members; what is inserted, at once after the line that
 /// begins `after`, is `inserted`.
@@ -393,4 +394,123 @@ fn the_namespace_of_the_directory_counts_where_none_is_written() {
     let text = document(WEB_80).replace("  namespace: shop\n", "");
     let merged = merge(Some(&text), Some(&shop()), &additions(&[ingress(pods("web"), tcp(80))])).unwrap();
     assert_eq!((merged.outcome, merged.present.len()), (Outcome::Unchanged, 1));
+}
+
+fn dns(peer: Peer, allow: Allow, name: &str) -> Rule {
+    Rule { l7: Some(L7Match::Dns(DnsName::parse(name).unwrap())), ..egress(peer, allow) }
+}
+
+fn http(peer: Peer, port: u16, method: &str, path: &str) -> Rule {
+    let l7 = L7Match::Http(HttpMatch { method: method.into(), path: path.into() });
+    Rule { l7: Some(l7), ..ingress(peer, tcp(port)) }
+}
+
+fn fqdn(name: &str) -> Peer {
+    Peer::Fqdn(DnsName::parse(name).unwrap())
+}
+
+fn resolver(item: &str) -> String {
+    format!("  egress:\n  - toEndpoints:\n    - matchLabels: {{app: dns}}\n    toPorts:\n    - {item}\n")
+}
+
+/// The names of later windows were refused where the rule for the resolver stopped growing.
+#[test]
+fn names_go_into_the_list_that_stands_there() {
+    let members = "  egress:
+  - toEndpoints:
+    - matchLabels: {app: dns}
+    toPorts:
+    - ports:
+      - port: \"53\"
+        protocol: UDP
+      - port: \"53\"
+        protocol: TCP
+      rules:
+        dns:
+        - matchName: a.example.com # the API
+  - toFQDNs: [{matchName: a.example.com}]
+    toPorts:
+    - ports:
+      - port: \"443\"
+        protocol: TCP
+";
+    let both = |name: &str| [dns(pods("dns"), udp(53), name), dns(pods("dns"), tcp(53), name)];
+    let merged =
+        check(members, &both("b.example.com"), "# the API\n", "        - matchName: b.example.com\n");
+    assert_eq!(merged.added.len(), 2);
+    let merged = untouched(members, &both("A.example.com."));
+    assert_eq!(merged.present.len(), 2);
+    untouched(members, &[egress(fqdn("a.example.com"), tcp(443))]);
+    check(
+        members,
+        &[egress(fqdn("a.example.com"), tcp(80))],
+        "        protocol: TCP\n      rules:\n        dns:\n        - matchName: a.example.com # the API\n  - toFQDNs: [{matchName: a.example.com}]\n    toPorts:\n    - ports:\n      - port: \"443\"\n        protocol: TCP\n",
+        "      - port: \"80\"\n        protocol: TCP\n",
+    );
+    // On one of the ports only: not in a list that stands for both.
+    apart(members, dns(pods("dns"), udp(53), "b.example.com"));
+    apart(members, egress(fqdn("b.example.com"), tcp(443)));
+}
+
+#[test]
+fn a_rule_for_a_resolver_is_never_narrowed() {
+    let need = || dns(pods("dns"), udp(53), "a.example.com");
+    for item in [
+        "{ports: [{port: \"53\", protocol: ANY}], rules: {dns: [{matchPattern: \"*\"}]}}",
+        "{ports: [{port: \"53\", protocol: UDP}], rules: {dns: [{matchName: A.example.com}]}}",
+    ] {
+        assert_eq!(untouched(&resolver(item), &[need()]).present.len(), 1, "{item}");
+    }
+    for item in [
+        "{ports: [{port: \"0\", protocol: UDP}]}",
+        "{ports: [{port: \"50\", endPort: 60, protocol: UDP}]}",
+        "{ports: [{port: \"53\", protocol: UDP}], rules: {l7proto: x}}",
+        "{ports: [{port: \"53\", protocol: UDP}], rules: {http: [{}]}}",
+    ] {
+        assert_eq!(untouched(&resolver(item), &[need()]).conflicts.len(), 1, "{item}");
+    }
+    let whole = "  egress: [{toEndpoints: [{matchLabels: {app: dns}}]}]\n";
+    assert_eq!(untouched(whole, &[need()]).conflicts.len(), 1);
+    // A plain rule for the same port still lets every name pass.
+    apart(&resolver("{ports: [{port: \"53\", protocol: UDP}]}"), need());
+    apart(
+        &resolver("{ports: [{port: \"53\", protocol: ANY}], rules: {dns: [{matchPattern: \"*.com\"}]}}"),
+        need(),
+    );
+}
+
+#[test]
+fn requests_never_narrow_a_plain_port_and_stand_beside_each_other() {
+    let get = || http(pods("web"), 80, "GET", "/a");
+    let web = |item: &str| {
+        format!(
+            "  ingress:\n  - fromEndpoints: [{{matchLabels: {{app: web}}}}]\n    toPorts:\n    - {item}\n"
+        )
+    };
+    for item in [
+        "{ports: [{port: \"80\"}]}",
+        "{ports: [{port: \"1\", endPort: 100}]}",
+        "{ports: [{port: \"80\", protocol: TCP}], rules: {http: []}}",
+        "{ports: [{port: \"80\", protocol: TCP}], rules: {http: [{}]}}",
+        "{ports: [{port: \"80\", protocol: TCP}], rules: {http: [{method: GET}]}}",
+        "{ports: [{port: \"80\", protocol: TCP}], rules: {http: [{path: /a, method: GET}]}}",
+    ] {
+        assert_eq!(untouched(&web(item), &[get()]).present.len(), 1, "{item}");
+    }
+    untouched("  ingress: [{fromEndpoints: [{matchLabels: {app: web}}]}]\n", &[get()]);
+    apart(&web("{ports: [{port: \"80\", protocol: ANY}], rules: {http: [{method: GET, path: /b}]}}"), get());
+    apart(&web("{ports: [{port: \"80\"}], rules: {http: [{method: GET, path: /a, host: x}]}}"), get());
+    check(
+        "  ingress:\n  - fromEndpoints: [{matchLabels: {app: web}}]\n    toPorts:\n    - ports: [{port: \"80\", protocol: TCP}]\n      rules:\n        http:\n        - path: /b\n",
+        &[get()],
+        "        - path: /b\n",
+        "        - method: GET\n          path: /a\n",
+    );
+    let kafka = "{ports: [{port: \"80\", protocol: TCP}], rules: {kafka: [{topic: x}]}}";
+    assert_eq!(untouched(&web(kafka), &[get()]).conflicts.len(), 1);
+    let names = "{ports: [{port: \"80\", protocol: TCP}], serverNames: [a.b]}";
+    assert_eq!(untouched(&web(names), &[get()]).conflicts.len(), 1);
+    // The other way round it would lift what people asked for.
+    let written = web("{ports: [{port: \"80\", protocol: TCP}], rules: {http: [{method: GET, path: /a}]}}");
+    assert_eq!(untouched(&written, &[ingress(pods("web"), tcp(80))]).conflicts.len(), 1);
 }

@@ -43,6 +43,14 @@ impl Summary {
                 "reason": held.reason.as_str(), "subject": held.who, "what": held.what,
                 "proposal": held.proposal, "flows": flows,
             })).collect::<Vec<_>>(),
+            "other_side": self.results.other_side.iter().map(|((subject, rule), closed)| json!({
+                "subject": subject.to_string(), "rule": rule.to_string(), "why": closed.why,
+                "denied": closed.is_denied,
+                "needed_by": { "subject": closed.subject.to_string(), "rule": closed.rule.to_string() },
+            })).collect::<Vec<_>>(),
+            "inferred": self.results.inferred.iter().map(|((subject, rule), from)| json!({
+                "subject": subject.to_string(), "rule": rule.to_string(), "for": from,
+            })).collect::<Vec<_>>(),
             "conflicts": self.results.conflicts.len(),
             "dry_run": self.changes.is_some(),
             "would_change": self.changes.as_ref().map(Vec::len),
