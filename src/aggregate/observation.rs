@@ -72,8 +72,7 @@ pub fn observe(flow: &Flow, direction: Direction) -> Result<Observation, Skip> {
         Direction::Egress => (source, destination, flow.ip.map(|(_, to)| to)),
         Direction::Ingress => (destination, source, flow.ip.map(|(from, _)| from)),
     };
-    let (subject, peer, allow) =
-        (subject_of(subject)?, peer_of(peer, peer_address)?, allow_of(&flow.l4)?);
+    let (subject, peer, allow) = (subject_of(subject)?, peer_of(peer, peer_address)?, allow_of(&flow.l4)?);
     Ok(Observation { subject, direction, peer, allow, request: request_of(flow, allow)? })
 }
 

@@ -68,7 +68,9 @@ impl Collapse {
         for (subject, rules) in built.policies {
             for (rule, observed) in rules {
                 let form = match &rule.l7 {
-                    Some(L7Match::Http(http)) => PathForm::parse(&http.path).map(|f| (f, http.method.clone())),
+                    Some(L7Match::Http(http)) => {
+                        PathForm::parse(&http.path).map(|f| (f, http.method.clone()))
+                    }
                     _ => None,
                 };
                 let Some((form, method)) = form else {
@@ -147,7 +149,8 @@ fn by_number(facts: &BTreeSet<PathForm>, above: usize) -> Vec<PathForm> {
 
 /// Where a request belongs that is held for what is in its path.
 fn place_of(observed: &Observed, skip: Skip) -> Option<(Place, PathForm)> {
-    let Some(Request::Http { method, path }) = observed.0.request.as_ref().filter(|_| skip == Skip::PathSecret)
+    let Some(Request::Http { method, path }) =
+        observed.0.request.as_ref().filter(|_| skip == Skip::PathSecret)
     else {
         return None;
     };

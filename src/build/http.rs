@@ -1,12 +1,34 @@
 //! What is written for an HTTP request: its method and its path, and nothing else of it.
 
 use super::secret::{Secret, is_hash, is_number, is_uuid};
+use crate::aggregate::{Observation, Request};
 use crate::classify::Skip;
-use crate::policy::{HttpMatch, PathForm, Segment};
+use crate::policy::{HttpMatch, PathForm, Rule, Segment, Subject};
 
-/// Segments that stand in the place of a secret in what people read are no path's own: `<` is escaped in
-/// what clients send.
-pub type Masked = String;
+/// A request that is held back for what is in its path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldRequest {
+    /// Whose need it is.
+    pub subject: Subject,
+    /// The connection that it was made on.
+    pub rule: Rule,
+    /// Its method.
+    pub method: Box<str>,
+    /// Its path, with nothing in it that is not to be written. Not yet safe to print: see
+    /// [`crate::text::visible`].
+    pub masked: String,
+    /// What could be written: the open form.
+    pub proposed: Option<HttpMatch>,
+}
+
+/// The request of an observation that is held back, in words that may be told.
+pub fn held_request(observation: &Observation) -> Option<HeldRequest> {
+    let Some(Request::Http { method, path }) = &observation.request else { return None };
+    let plain = Observation { request: None, ..observation.clone() };
+    let (subject, rule) = super::rule(&plain).ok()?;
+    let proposed = proposed(method, path);
+    Some(HeldRequest { subject, rule, method: method.clone(), masked: masked(path), proposed })
+}
 
 /// Exactly this request. [`Skip::PathSecret`] where the path has something that is not to be written.
 pub(super) fn exactly(method: &str, path: &str) -> Result<HttpMatch, Skip> {
@@ -28,14 +50,13 @@ pub(super) fn opened(form: &PathForm) -> Option<PathForm> {
     (opened != *form).then_some(opened)
 }
 
-/// The path for people to read, with no secret in it. Not yet safe to print: see [`crate::text::visible`].
-pub fn masked(path: &str) -> Masked {
+/// The path with no secret in it.
+fn masked(path: &str) -> String {
     let shown = |text: &str| Secret::of(text).map_or_else(|| text.to_owned(), |s| s.mask().to_owned());
     path.split('/').map(shown).collect::<Vec<_>>().join("/")
 }
 
-/// What could be written for a request that is held back for what is in its path: the open form.
-pub fn proposed(method: &str, path: &str) -> Option<HttpMatch> {
+fn proposed(method: &str, path: &str) -> Option<HttpMatch> {
     let form = opened(&PathForm::exactly(path)?)?;
     Some(HttpMatch { method: method.into(), path: form.to_string().into() })
 }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use collapse::Collapse;
-pub use http::{Masked, masked, proposed};
+pub use http::{HeldRequest, held_request};
 pub use selector::{peer_selector, subject_selector};
 
 use crate::aggregate::{Observation, Observed, ObservedPeer, Request};

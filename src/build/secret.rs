@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 /// What a segment looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Secret {
+pub(super) enum Secret {
     /// A JSON Web Token.
     Jwt,
     /// A key whose issuer marks it as one.
@@ -85,13 +85,13 @@ const NAMES: [&str; 22] = [
 
 impl Secret {
     /// What the segment looks like; `None` for nothing of the kind.
-    pub fn of(segment: &str) -> Option<Self> {
+    pub(super) fn of(segment: &str) -> Option<Self> {
         let text = decoded(segment);
         std::iter::once(&*text).chain(text.split(['/', ';', ',', '&', '|', ' '])).find_map(part)
     }
 
     /// What stands in its place wherever people read.
-    pub fn mask(self) -> &'static str {
+    pub(super) fn mask(self) -> &'static str {
         match self {
             Self::Jwt => "<jwt>",
             Self::Key => "<key>",
@@ -132,11 +132,8 @@ fn part(text: &str) -> Option<Secret> {
         return None;
     }
     if let Some((name, value)) = text.split_once(['=', ':']) {
-        let name: String = name
-            .chars()
-            .filter(|c| !matches!(c, '_' | '-' | '.'))
-            .map(|c| c.to_ascii_lowercase())
-            .collect();
+        let name: String =
+            name.chars().filter(|c| !matches!(c, '_' | '-' | '.')).map(|c| c.to_ascii_lowercase()).collect();
         if !value.is_empty() && NAMES.contains(&name.as_str()) {
             return Some(Secret::Named);
         }
@@ -197,9 +194,8 @@ fn is_key_byte(b: u8) -> bool {
 
 /// Base64 of `{"`, and at least one dot.
 fn is_jwt(text: &str) -> bool {
-    text.strip_prefix("eyJ").is_some_and(|rest| {
-        rest.len() >= 10 && rest.bytes().all(is_key_byte) && rest.contains('.')
-    })
+    text.strip_prefix("eyJ")
+        .is_some_and(|rest| rest.len() >= 10 && rest.bytes().all(is_key_byte) && rest.contains('.'))
 }
 
 fn is_email(text: &str) -> bool {
@@ -208,9 +204,7 @@ fn is_email(text: &str) -> bool {
         !user.is_empty()
             && !user.contains(['/', ' '])
             && host.split('.').count() >= 2
-            && host
-                .split('.')
-                .all(|l| !l.is_empty() && l.chars().all(|c| c.is_alphanumeric() || c == '-'))
+            && host.split('.').all(|l| !l.is_empty() && l.chars().all(|c| c.is_alphanumeric() || c == '-'))
             && host.split('.').next_back().is_some_and(|tld| tld.chars().all(char::is_alphabetic))
     })
 }
@@ -270,11 +264,10 @@ fn is_random(text: &str) -> bool {
         (many(Kind::Lower), many(Kind::Upper), many(Kind::Digit), many(Kind::Other));
     let changes = kinds.windows(2).filter(|two| two[0] != two[1]).count();
     let often = changes * 10 >= kinds.len() * 3;
-    // Words between hyphens are none of one secret.
-    let whole = others * 12 <= kinds.len();
-    let mixed = lower >= 2 && upper >= 2 && digits >= 2 && kinds.len() >= 20;
-    let long = (lower >= 8 || upper >= 8) && digits >= 4 && kinds.len() >= 24;
-    often && whole && (mixed || long)
+    // Words between hyphens (the name of a pod) are none of one secret.
+    let mixed = lower >= 2 && upper >= 2 && digits >= 2 && kinds.len() >= 20 && others * 12 <= kinds.len();
+    let long = (lower >= 8 || upper >= 8) && digits >= 4 && kinds.len() >= 24 && others == 0;
+    often && (mixed || long)
 }
 
 #[cfg(test)]

@@ -129,9 +129,9 @@ impl Rules {
             match l7 {
                 None => plain(),
                 Some(L7Match::Http(_)) if plain() => true,
-                Some(L7Match::Http(wanted)) => permits
-                    .iter()
-                    .any(|(a, l7)| *a == allow && matches!(l7, Some(L7Match::Http(known)) if known.covers(wanted))),
+                Some(L7Match::Http(wanted)) => permits.iter().any(|(a, l7)| {
+                    *a == allow && matches!(l7, Some(L7Match::Http(known)) if known.covers(wanted))
+                }),
                 Some(l7) => permits.contains(&(allow, Some(l7.clone()))),
             }
         })
