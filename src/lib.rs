@@ -38,6 +38,7 @@
 //! | [`coverage`] | gaps: what was not watched, and why; the share of the time that was | yes |
 //! | [`state`] | up to when each node was watched, kept over restarts | no |
 //! | [`demo`] | a relay inside the process that plays a story; captures with their truth | no |
+//! | [`bootstrap`] | the policies to begin with, for a namespace | yes |
 //! | [`pipeline`] | the stages joined; counters, windows, shutdown, summary | no |
 //! | [`metrics`] | the numbers of a running cpg over HTTP, and whether it is ready | no |
 //! | [`cli`] | the command line, one file per command | no |
@@ -77,6 +78,8 @@ pub mod coverage;
 pub mod state;
 
 pub mod demo;
+
+pub mod bootstrap;
 
 pub mod pipeline;
 

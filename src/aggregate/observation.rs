@@ -4,9 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::classify::Skip;
-use crate::flow::{Direction, Endpoint, Flow, Identity, L4, Port, Protocol, Reserved};
+use crate::flow::{Direction, Endpoint, Flow, Identity, L4, L7Record, Port, Protocol, Reserved};
 use crate::names::DnsName;
-use crate::policy::{Allow, Entity, IcmpType};
+use crate::policy::{Allow, Entity, IcmpType, PathForm};
+
+/// The longest path that a rule is written for, in bytes.
+const MAX_PATH: usize = 2_048;
+/// The longest method likewise; those that IANA lists have 17 at most.
+const MAX_METHOD: usize = 32;
 
 /// What would have had to be allowed, before anybody chose labels to say it by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,9 +33,9 @@ pub struct Observation {
 pub enum Request {
     /// An HTTP request.
     Http {
-        /// As it was sent.
+        /// In upper case: as sent, but for clients that do not keep to the standard's names.
         method: Box<str>,
-        /// Without its query.
+        /// As it was sent, without its query.
         path: Box<str>,
     },
     /// A DNS query.
@@ -67,13 +72,26 @@ pub fn observe(flow: &Flow, direction: Direction) -> Result<Observation, Skip> {
         Direction::Egress => (source, destination, flow.ip.map(|(_, to)| to)),
         Direction::Ingress => (destination, source, flow.ip.map(|(from, _)| from)),
     };
-    Ok(Observation {
-        subject: subject_of(subject)?,
-        direction,
-        peer: peer_of(peer, peer_address)?,
-        allow: allow_of(&flow.l4)?,
-        request: None,
-    })
+    let (subject, peer, allow) = (subject_of(subject)?, peer_of(peer, peer_address)?, allow_of(&flow.l4)?);
+    Ok(Observation { subject, direction, peer, allow, request: request_of(flow, allow)? })
+}
+
+/// The request that a proxy wrote down.
+fn request_of(flow: &Flow, allow: Allow) -> Result<Option<Request>, Skip> {
+    let Some(L7Record::Http { method, path }) = flow.l7.as_ref().map(|l7| &l7.record) else {
+        return Ok(None);
+    };
+    // `http` rules are for TCP only.
+    if !matches!(allow, Allow::Port(Protocol::Tcp, _)) {
+        return Err(Skip::UnknownProtocol);
+    }
+    // A token of RFC 9110, section 5.6.2, without what means something to RE2; no method has that.
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#%&'-_`~".contains(&b);
+    let is_method = (1..=MAX_METHOD).contains(&method.len()) && method.bytes().all(token);
+    if !is_method || path.len() > MAX_PATH || PathForm::exactly(path).is_none() {
+        return Err(Skip::HttpPath);
+    }
+    Ok(Some(Request::Http { method: method.to_ascii_uppercase().into(), path: path.clone() }))
 }
 
 fn subject_of(endpoint: &Endpoint) -> Result<Arc<Identity>, Skip> {

@@ -4,18 +4,23 @@
 //! so the order in which observations come makes no difference. Every rule knows the observations it
 //! came from.
 
+mod collapse;
+mod http;
 mod label;
+mod secret;
 mod selector;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use collapse::Collapse;
+pub use http::{HeldRequest, held_request};
 pub use selector::{peer_selector, subject_selector};
 
-use crate::aggregate::{Observation, Observed, ObservedPeer};
+use crate::aggregate::{Observation, Observed, ObservedPeer, Request};
 use crate::classify::Skip;
 use crate::flow::Identity;
-use crate::policy::{Peer, Rule, Subject};
+use crate::policy::{L7Match, Peer, Rule, Subject};
 
 /// The rules that a set of observations asks for.
 #[derive(Debug, Default)]
@@ -42,7 +47,7 @@ pub fn build(observations: Vec<Observed>) -> Built {
 
 /// The one rule for one observation.
 fn rule(observation: &Observation) -> Result<(Subject, Rule), Skip> {
-    let Observation { subject, direction, peer, allow, request: _ } = observation;
+    let Observation { subject, direction, peer, allow, request } = observation;
     let namespace = subject.namespace.clone().ok_or(Skip::EmptyNamespace)?;
     let selector = subject_selector(subject).ok_or(Skip::NoUsableLabel)?;
     let peer = match peer {
@@ -52,7 +57,11 @@ fn rule(observation: &Observation) -> Result<(Subject, Rule), Skip> {
         ObservedPeer::Entity(entity) => Peer::Entity(*entity),
         ObservedPeer::World(address) | ObservedPeer::Named { address, .. } => Peer::address(*address),
     };
-    Ok((Subject { namespace, selector }, Rule::plain(*direction, peer, *allow)))
+    let l7 = match request {
+        Some(Request::Http { method, path }) => Some(L7Match::Http(http::exactly(method, path)?)),
+        Some(Request::Dns(_)) | None => None,
+    };
+    Ok((Subject { namespace, selector }, Rule { direction: *direction, peer, allow: *allow, l7 }))
 }
 
 /// For each of these subjects the seen workloads that its selector matches although their own

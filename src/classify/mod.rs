@@ -5,6 +5,7 @@
 mod drop_class;
 mod filter;
 mod guard;
+mod request;
 mod skip;
 
 pub use drop_class::{Class, why};
@@ -16,7 +17,8 @@ use crate::flow::{Direction, DropReason, EventKind, Flow, Verdict};
 /// What one flow is counted as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The first packet of a connection that default deny dropped, decided in this direction.
+    /// The first packet of a connection that default deny dropped, decided in this direction; or a request
+    /// that a proxy wrote down, where the run asks for these.
     Need {
         /// As seen from the subject.
         direction: Direction,
@@ -36,7 +38,7 @@ pub enum Outcome {
 /// How sure the direction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Proof {
-    /// A policy-verdict event: the datapath's own word.
+    /// A policy-verdict event: the datapath's own word. Or the proxy's own word on a request.
     Verdict,
     /// A drop event (or one whose kind was masked): the direction is inferred by the agent.
     Drop,
@@ -55,6 +57,9 @@ pub enum Filter {
 
 /// What this flow is counted as.
 pub fn classify(flow: &Flow, filters: &Filters) -> Outcome {
+    if let Some(outcome) = request::outcome(flow, filters) {
+        return outcome;
+    }
     if flow.verdict != Verdict::Dropped {
         return Outcome::NotDropped(flow.verdict);
     }

@@ -30,7 +30,11 @@ macro_rules! skips {
 
 skips! {
     /// A request that the L7 proxy refused.
-    L7Denied "l7_denied" "the L7 proxy refused the request; rules for L7 are not written yet"
+    L7Denied "l7_denied" "the L7 proxy refused the request: --l7 writes rules for HTTP requests"
+    /// A method or a path that no rule can be written for.
+    HttpPath "http_path" "the method is none of HTTP, or the path is none that a rule can name: it does not begin with / (OPTIONS *, CONNECT), has control characters, or is longer than 2,048 bytes"
+    /// Something in its path is not to be written down.
+    PathSecret "path_secret" "a segment of the path looks like a token, a key or an address, and is not written: see what is held back"
     /// Hubble gave no direction.
     NoDirection "no_direction" "Hubble did not say which side decided"
     /// No layer 4, or no destination port.

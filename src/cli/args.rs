@@ -5,17 +5,21 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
+mod bootstrap;
 mod config;
 mod dev;
 mod evidence;
+mod http;
 mod layered;
 mod reach;
 mod run;
 mod watch;
 
+pub(super) use bootstrap::{BootstrapArgs, StarterName};
 pub(super) use config::{ConfigArgs, ConfigCommand};
 pub(super) use dev::{CaptureArgs, DecideArgs, DevArgs, DevCommand, LoadArgs};
 pub(super) use evidence::{EvidenceArgs, EvidenceCommand, ExplainArgs, ExplainFormat, KeepArgs};
+pub(super) use http::HttpArgs;
 pub(super) use layered::{Kind, Layer, Place, Places, Setting, settings_of};
 pub(super) use reach::{ClusterArgs, ClusterDedup, ReachArgs};
 pub(super) use run::{GenerateArgs, ReplayArgs, RunArgs};
@@ -94,6 +98,11 @@ Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal end
   cpg demo --serve 127.0.0.1:4245   only serve, over and over; then, in another terminal:
   cpg generate --server 127.0.0.1:4245")]
     Demo(DemoArgs),
+    /// Print a policy to begin with for a namespace: HTTP visibility, default deny, or DNS through the proxy
+    #[command(after_help = "Examples:
+  cpg bootstrap default-deny -n shop             comments say what it does; review it, commit it
+  cpg bootstrap l7-visibility -n shop -n pay     so that Hubble shows HTTP requests, for --l7")]
+    Bootstrap(BootstrapArgs),
     /// Say of each rule of a policy where it stands, and because of which flows
     #[command(
         args_override_self = true,
@@ -190,7 +199,8 @@ impl Args {
         match &self.command {
             Command::Generate(args) => args.run.hold,
             Command::Replay(args) => args.run.hold,
-            Command::Demo(_)
+            Command::Bootstrap(_)
+            | Command::Demo(_)
             | Command::Validate(_)
             | Command::Explain(_)
             | Command::Evidence(_)
@@ -204,7 +214,8 @@ impl Args {
         let short = match &self.command {
             Command::Generate(args) => args.run.json,
             Command::Replay(args) => args.run.json,
-            Command::Demo(_)
+            Command::Bootstrap(_)
+            | Command::Demo(_)
             | Command::Validate(_)
             | Command::Explain(_)
             | Command::Evidence(_)

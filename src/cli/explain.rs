@@ -3,6 +3,7 @@
 mod filter;
 mod find;
 mod object;
+mod request;
 mod text;
 
 use std::collections::BTreeMap;

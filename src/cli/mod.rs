@@ -2,6 +2,7 @@
 
 mod args;
 mod beside;
+mod bootstrap;
 mod config;
 mod config_command;
 mod dedup;
@@ -76,6 +77,7 @@ fn run(args: Args, places: &Places, hold: &Hold) -> ExitCode {
                 Command::Generate(args) => generate::run(*args, places, hold, log).await,
                 Command::Replay(args) => replay::run(*args, places, hold, log).await,
                 Command::Demo(args) => demo::run(args, log).await,
+                Command::Bootstrap(args) => bootstrap::run(&args),
                 Command::Validate(args) => validate::run(&args),
                 Command::Explain(args) => explain::run(args),
                 Command::Evidence(args) => evidence_command::run(args),

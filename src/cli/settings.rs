@@ -7,6 +7,7 @@ use super::logging::Log;
 use crate::text::visible;
 
 mod generate;
+mod http;
 mod output;
 mod replay;
 mod run;

@@ -27,6 +27,11 @@ pub(super) fn normal(name: &str) -> Box<str> {
     name.into()
 }
 
+/// Whether a pattern as in `matchPattern` means this name, in any case and with or without the last dot.
+pub fn name_matches(pattern: &str, name: &str) -> bool {
+    NamePattern::of_pattern(pattern, Version::V1_19).matches(&normal(name))
+}
+
 // === impl NamePattern ===
 
 impl NamePattern {

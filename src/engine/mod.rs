@@ -32,11 +32,13 @@ mod side;
 mod sni;
 
 pub use decision::{Allowance, Decision, Field, Origins, RuleRef, RuleRefs};
+pub use fqdn::name_matches;
 pub use l4::Traffic;
 pub use options::{AllowLocalhost, EnablePolicy, EngineOptions, NamedPort};
 pub use party::Party;
 pub use premises::{Backends, Node, Service};
 pub use prepared::{Peer, Prepared};
+pub use re2::full_match;
 pub use request::{HttpRequest, Request, RequestDecision};
 pub use set::Engine;
 

@@ -24,6 +24,11 @@ pub(super) struct Expression {
     compiled: OnceLock<Option<Regex>>,
 }
 
+/// Whether an expression of an HTTP rule matches this whole text; `None` where that cannot be told.
+pub fn full_match(expression: &str, text: &str) -> Option<bool> {
+    Expression::new(expression).matches(text)
+}
+
 // === impl Expression ===
 
 impl Expression {

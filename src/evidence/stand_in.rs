@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::aggregate::{Observation, ObservedPeer, Request};
 use crate::flow::Identity;
-use crate::policy::{L7Match, NAMESPACE_KEY, Peer, Rule, Selector, Subject};
+use crate::policy::{L7Match, NAMESPACE_KEY, PathForm, Peer, Rule, Selector, Subject};
 
 /// The connection of pods that have the labels of the selectors and no others: what allows it allows
 /// everything that the rule does, as far as selectors by equality tell.
@@ -22,7 +22,10 @@ pub fn stand_in(subject: &Subject, rule: &Rule) -> Observation {
     };
     let request = match &rule.l7 {
         Some(L7Match::Dns(name)) => Some(Request::Dns(name.clone())),
-        Some(L7Match::Http(_)) | None => None,
+        // Of another expression than cpg writes nobody knows a path: then the port alone is asked about.
+        Some(L7Match::Http(http)) => PathForm::parse(&http.path)
+            .map(|form| Request::Http { method: http.method.clone(), path: form.example().into() }),
+        None => None,
     };
     let subject = pod(own, &subject.selector);
     Observation { subject, direction: rule.direction, peer, allow: rule.allow, request }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::classify::{Class, Filter, Outcome, Skip};
-use crate::flow::{DropReason, Flow, Verdict};
+use crate::flow::{DropReason, Flow, L7, L7Record, Verdict};
 use crate::health::Health;
 use crate::names::{Namespace, NodeName};
 use crate::source::unknown::UnknownValues;
@@ -52,6 +52,8 @@ pub struct Counters {
     pub other_items: u64,
     /// Values inside of flows that this version does not know.
     pub unknown: UnknownValues,
+    /// Records of HTTP requests and answers, which are counted elsewhere too.
+    pub http_records: u64,
     /// Namespaces of the flows that were seen, filtered or not; at most 1,000 are kept.
     pub namespaces: BTreeSet<Namespace>,
     /// Drops that no rule helps, with their places. Shared, because it can be large and seldom changes.
@@ -121,6 +123,10 @@ impl Counters {
             Outcome::NotDropped(verdict) => *self.not_dropped.entry(verdict).or_default() += flow.count,
             Outcome::Filtered(filter) => *self.filtered.entry(filter).or_default() += flow.count,
         }
+        let http = |l7: &L7| matches!(l7.record, L7Record::Http { .. });
+        if flow.l7.as_deref().is_some_and(http) {
+            self.http_records += flow.count;
+        }
         for endpoint in [&flow.source, &flow.destination].into_iter().flatten() {
             if let Some(namespace) = &endpoint.identity.namespace
                 && !self.namespaces.contains(namespace)
@@ -189,11 +195,13 @@ impl Counters {
             node_status,
             other_items,
             unknown,
+            http_records,
             namespaces,
             health,
             caps,
         } = other;
         self.needs += needs;
+        self.http_records += http_records;
         add(&mut self.skipped, skipped);
         add(&mut self.dropped, dropped);
         add(&mut self.not_dropped, not_dropped);

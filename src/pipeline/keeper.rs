@@ -210,6 +210,9 @@ impl Keeper {
                     let pending = |fold: &Shared| lock(fold).counters_mut().unhandled();
                     let unhandled = self.counters.unhandled() + folds.iter().map(pending).sum::<u64>();
                     self.notices.tell(unhandled, Instant::now());
+                    let records = folds.iter().map(|fold| lock(fold).counters_mut().http_records).sum::<u64>();
+                    let records = self.counters.http_records + records;
+                    self.notices.tell_requests(&self.filters.interest, records, Some(started.elapsed()));
                     if let (Some(file), Some(watch)) = (&mut self.watch_file, &self.watch) {
                         file.tick(|| super::live::watch(watch).coverage(Timestamp::now())).await;
                     }
@@ -247,6 +250,7 @@ impl Keeper {
             }
             () = tokio::time::sleep(AFTER_INPUT) => Some((AFTER_INPUT, stage.now())),
         };
+        self.notices.tell_requests(&self.filters.interest, self.counters.http_records, None);
         self.finish(end.unwrap_or(FeedEnd::Stopped), late, started.elapsed(), (clock, until)).await
     }
 
@@ -382,6 +386,7 @@ impl Keeper {
         let also_selected = writer.as_ref().map(Writer::also_selected).unwrap_or_default();
         Summary {
             namespaces_asked: filters.interest.namespaces.clone(),
+            http_asked: filters.interest.http,
             counters,
             waiting: writer.as_ref().map_or(0, Writer::waiting) as u64,
             writer_lost: writer.is_none(),

@@ -24,6 +24,7 @@ mod live;
 mod notices;
 mod other_side;
 mod recorder;
+mod requests;
 mod results;
 mod screening;
 mod shutdown;
@@ -48,6 +49,7 @@ pub use live::{
 pub use notices::Notices;
 pub use other_side::Closed;
 pub use recorder::{Recorded, Recorder};
+pub use requests::{Opened, PATHS};
 pub use results::{PolicyCounts, Results};
 pub use shutdown::{Stop, on_signals};
 pub use summary::{Exit, Summary, filter_name, lost_source_name, verdict_name};

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::requests;
+use crate::flow::Interest;
 use crate::text;
 
 /// Unhandled drops are told at most this often.
@@ -13,6 +15,8 @@ const EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Notices {
     last: Option<(Instant, u64)>,
+    /// It was told that no proxy wrote anything down.
+    no_requests: bool,
 }
 
 // === impl Notices ===
@@ -25,6 +29,15 @@ impl Notices {
                 "{} not turned into rules so far; the summary at the end has the reasons, --debug each different one",
                 text::count(unhandled, "drop")
             );
+        }
+    }
+
+    /// Once, when requests are asked for and none came for so long, or until the end.
+    pub(super) fn tell_requests(&mut self, interest: &Interest, records: u64, since: Option<Duration>) {
+        let late = since.is_none_or(|since| since >= EVERY);
+        if interest.http && records == 0 && late && !self.no_requests {
+            self.no_requests = true;
+            tracing::warn!("{}", requests::no_requests(&interest.namespaces));
         }
     }
 

@@ -10,12 +10,14 @@ use jiff::Timestamp;
 use crate::aggregate::{Observed, Settling, Tally};
 use crate::evidence::stand_in;
 use crate::evidence::{Caps, Counts, Evidence, EvidenceError, SessionId, Source, SourceKind, State, Times};
-use crate::merge::{Says, meaning, written};
-use crate::policy::{Rule, Subject, read_documents};
+use crate::merge::meaning;
+use crate::policy::{Rule, Subject};
 use crate::screen::Known;
 use crate::source::replay::Report;
 use crate::store::{EvidenceFiles, Store};
 use crate::text::{count, visible};
+
+use super::requests::rules_there;
 
 /// A live run writes the evidence of policies that got no new rule once in so many windows: their counts
 /// are the only news.
@@ -303,6 +305,8 @@ fn stand(evidence: &mut Evidence, store: &Store, known: &mut Known, pending: &Pe
         let there = there.get_or_insert_with(|| rules_there(store, &subject));
         let state = if there.contains(&meaning(rule, &subject.namespace)) {
             State::Written
+        } else if let Some(by) = there.iter().find(|by| by.takes_in(&meaning(rule, &subject.namespace))) {
+            State::Covered(by.to_string().into())
         } else if let Some(by) = seen.and_then(|seen| seen.covered.as_deref()) {
             State::Covered(by.into())
         } else {
@@ -313,17 +317,4 @@ fn stand(evidence: &mut Evidence, store: &Store, known: &mut Known, pending: &Pe
         };
         entry.stands(state, now);
     }
-}
-
-/// The rules that stand in the files of a subject as cpg would write them.
-fn rules_there(store: &Store, subject: &Subject) -> BTreeSet<Rule> {
-    let mut rules = BTreeSet::new();
-    for (_, home, text) in store.holders(subject) {
-        let Ok(documents) = read_documents(&text) else { continue };
-        rules.extend(written(&documents, home.as_ref(), subject).into_iter().filter_map(|w| match w.says {
-            Says::Rule(rule) => Some(rule),
-            Says::Other(..) => None,
-        }));
-    }
-    rules
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{Closed, HeldBack, Recorded};
+use super::{Closed, HeldBack, Opened, Recorded};
 use crate::policy::{Rule, Subject};
 use crate::store::{Applied, Outcome};
 
@@ -30,6 +30,10 @@ pub struct Results {
     pub denied: BTreeMap<String, u64>,
     /// Needs that are not written by themselves.
     pub held: HeldBack,
+    /// Rules for requests with places where any segment may stand, with the different paths seen.
+    pub opened: Opened,
+    /// Paths that there was no room for where values are counted.
+    pub paths_beyond: u64,
     /// Rules that are missing at the other end of a rule of this run, with that rule.
     pub other_side: BTreeMap<(Subject, Rule), Closed>,
     /// Rules whose other end was not asked for, because there were too many.

@@ -10,8 +10,8 @@ use crate::aggregate::{Observation, Observed, Tally};
 use crate::build::build;
 use crate::classify::Skip;
 use crate::kube::ClusterPolicies;
-use crate::policy::Policy;
 use crate::policy::spec::PolicyKind;
+use crate::policy::{Policy, Rule};
 use crate::screen::cluster::Here;
 use crate::screen::{ClusterKnown, ClusterPolicy, InCluster, Known, PolicyId, Ruling, Screened, Source};
 use crate::store::Store;
@@ -163,7 +163,7 @@ fn says_rendered(
     let found = rendered.entry(policy.clone()).or_insert_with(|| store.rendered(namespace, &policy.name));
     let Some(found) = found else { return Here::Absent };
     let built = build(vec![(observation.clone(), Tally::default())]).policies;
-    let has = |rule: &_| found.rules().any(|known| known == *rule);
+    let has = |rule: &Rule| found.direction(rule.direction).has(&rule.peer, rule.allow, rule.l7.as_ref());
     agrees(allows && built.iter().any(|(subject, rules)| *subject == found.subject && rules.keys().all(has)))
 }
 

@@ -58,6 +58,8 @@ pub struct Summary {
     pub changes: Option<Vec<FileChange>>,
     /// Which namespaces the run was for.
     pub namespaces_asked: Namespaces,
+    /// `--l7`: HTTP requests were asked for.
+    pub http_asked: bool,
     /// Namespaces that the relay knows, asked for when nothing matched.
     pub namespaces_of_relay: Option<BTreeSet<Namespace>>,
     /// What was watched and what was missed; `None` of captures.
@@ -314,6 +316,7 @@ impl Summary {
             writeln!(f, "  conflict, not written: {subject}: {rule}: {why}")
         })?;
         self.held(f)?;
+        self.requests(f)?;
         self.other_side(f)?;
         self.evidence(f)?;
         let notes = r.policies.values().filter_map(|p| p.note.as_ref().map(|note| (p, note)));

@@ -11,7 +11,7 @@ use super::other_side::{Asked, OtherSides};
 use super::screening::Screening;
 use super::shutdown::Stage;
 use crate::aggregate::{Ledger, Observed, ObservedPeer, Settling, Tally, Windows};
-use crate::build::{also_selected, build};
+use crate::build::{Collapse, also_selected, build};
 use crate::classify::Skip;
 use crate::flow::{Identity, Namespaces};
 use crate::kube::ClusterPolicies;
@@ -23,6 +23,7 @@ use crate::store::{Addition, Applied, Change as FileChange, Outcome, Store};
 use crate::text::{count, visible};
 
 use super::recorder::{Need, Recorder};
+use super::requests;
 
 /// Identities remembered to tell which selectors match more workloads than their own.
 const SEEN: usize = 20_000;
@@ -43,6 +44,8 @@ pub struct Writer {
     sides: OtherSides,
     /// Takes down why each rule exists; `None` where nobody wants to know, and in a dry run.
     recorder: Option<Recorder>,
+    /// Opens places of paths, where that was asked for.
+    collapse: Option<Collapse>,
 }
 
 // === impl Writer ===
@@ -59,6 +62,7 @@ impl Writer {
             stage: Stage::default(),
             sides: OtherSides::new(),
             recorder: None,
+            collapse: None,
         }
     }
 
@@ -80,6 +84,12 @@ impl Writer {
     pub fn recording(self, recorder: Option<Recorder>) -> Self {
         let recorder = recorder.filter(|_| !self.store.is_dry_run());
         Self { recorder, ..self }
+    }
+
+    /// Opens places of paths.
+    #[must_use]
+    pub fn collapsing(self, collapse: Option<Collapse>) -> Self {
+        Self { collapse, ..self }
     }
 
     /// The captures that everything came from were read to their end.
@@ -127,7 +137,7 @@ impl Writer {
         for (observed, rule) in covered {
             self.note_covered(observed, &rule);
         }
-        let built = build(new);
+        let built = requests::through(build(new), self.collapse.as_mut(), &self.store, &mut self.results);
         for ((_, tally), skip) in &built.skipped {
             moved.push((*skip, tally.events()));
         }

@@ -107,26 +107,31 @@ impl Policy {
 
 impl Rules {
     /// Adds one; `false` when it is there already. A port that is allowed plainly takes HTTP requests of
-    /// the same peer in: beside it they decide nothing. DNS queries stay, since without them the proxy
-    /// learns no address.
+    /// the same peer in: beside it they decide nothing; so does a path with open places those that it
+    /// means. DNS queries stay, since without them the proxy learns no address.
     pub fn add(&mut self, peer: Peer, allow: Allow, l7: Option<L7Match>) -> bool {
         if self.has(&peer, allow, l7.as_ref()) {
             return false;
         }
         let permits = self.0.entry(peer).or_default();
-        if l7.is_none() {
-            permits.retain(|(a, l7)| *a != allow || !matches!(l7, Some(L7Match::Http(_))));
-        }
+        permits.retain(|(a, known)| match (known, &l7) {
+            (Some(L7Match::Http(_)), None) => *a != allow,
+            (Some(L7Match::Http(known)), Some(L7Match::Http(new))) => *a != allow || !new.covers(known),
+            _ => true,
+        });
         permits.insert((allow, l7))
     }
 
-    /// Whether this is there already, by itself or in a plain port that takes it in.
+    /// Whether this is there already, by itself or in something that takes it in.
     pub fn has(&self, peer: &Peer, allow: Allow, l7: Option<&L7Match>) -> bool {
         self.0.get(peer).is_some_and(|permits| {
             let plain = || permits.contains(&(allow, None));
             match l7 {
                 None => plain(),
                 Some(L7Match::Http(_)) if plain() => true,
+                Some(L7Match::Http(wanted)) => permits.iter().any(|(a, l7)| {
+                    *a == allow && matches!(l7, Some(L7Match::Http(known)) if known.covers(wanted))
+                }),
                 Some(l7) => permits.contains(&(allow, Some(l7.clone()))),
             }
         })

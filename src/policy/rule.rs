@@ -187,6 +187,18 @@ impl Rule {
         Self { direction, peer, allow, l7: None }
     }
 
+    /// Whether this rule allows everything that the other one does: the same peer and port, and at least the
+    /// same requests.
+    pub fn takes_in(&self, other: &Self) -> bool {
+        let same = self.direction == other.direction && self.peer == other.peer && self.allow == other.allow;
+        same && match (&self.l7, &other.l7) {
+            (ours, theirs) if ours == theirs => true,
+            (None, Some(L7Match::Http(_))) => true,
+            (Some(L7Match::Http(ours)), Some(L7Match::Http(theirs))) => ours.covers(theirs),
+            _ => false,
+        }
+    }
+
     /// The rule's identity under this subject.
     pub fn id(&self, subject: &Subject) -> RuleId {
         // The display forms are unambiguous: label keys and values hold no ',', ' ' or '='; what is said

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{decide, premises};
+use super::{Said, ask, premises};
 use crate::aggregate::Observed;
-use crate::engine::{Allowance, Decision, Engine};
+use crate::engine::Engine;
 use crate::policy::spec::{Options, Version, sanitise};
 use crate::policy::{Policy, Rule, read_documents};
 
@@ -43,10 +43,14 @@ pub fn confirm(policy: &Policy, behind: &BTreeMap<Rule, Vec<Observed>>) -> Vec<U
             let engine = engines
                 .entry(cluster.into())
                 .or_insert_with(|| Engine::new(specs.clone(), premises(cluster)));
-            match decide(engine, observation) {
-                Decision::Allowed { by: Allowance::Rule, .. } => {}
-                other => {
-                    let why = format!("it does not allow {observation:?}: {other:?}");
+            match ask(engine, observation) {
+                Said::Allowed(_) => {}
+                Said::Denied(rules) => unconfirmed.push(Unconfirmed {
+                    rule: rule.clone(),
+                    why: format!("it denies {observation:?}: {rules:?}"),
+                }),
+                Said::Nothing(said) => {
+                    let why = format!("it does not allow {observation:?}: {said}");
                     unconfirmed.push(Unconfirmed { rule: rule.clone(), why });
                     break;
                 }

@@ -9,6 +9,7 @@
 pub mod cluster;
 mod confirm;
 mod other_side;
+mod request;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,15 +20,14 @@ pub use confirm::{Unconfirmed, confirm};
 pub use other_side::{OtherSide, mirror};
 
 use crate::aggregate::{Observation, ObservedPeer};
-use crate::engine::{
-    AllowLocalhost, Allowance, Decision, Engine, EngineOptions, Party, RuleRef, RuleRefs, Traffic,
-};
-use crate::flow::Protocol;
+use crate::engine::{AllowLocalhost, Engine, EngineOptions, Party, RuleRef};
 use crate::names::Namespace;
+use crate::policy::Entity;
 use crate::policy::spec::{Finding, Options, Origin, PolicyKind, Refusal, Spec, Version};
 use crate::policy::validate::{Checked, check};
-use crate::policy::{Allow, Entity};
 use crate::text::visible;
+
+use request::{Said, ask, decide, without_lookers};
 
 /// A text with policies that people wrote.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +71,8 @@ pub struct Known {
     ids: BTreeSet<PolicyId>,
     /// Prepared per name of the local cluster: selectors without a cluster mean that one.
     engines: BTreeMap<Box<str>, Engine>,
+    /// The same for requests.
+    engines_for_requests: BTreeMap<Box<str>, Engine>,
 }
 
 /// What is known of an observation.
@@ -135,19 +137,19 @@ impl Known {
         }
         let cluster = cluster_of(observation);
         let specs = &self.specs;
-        let engine = self
-            .engines
-            .entry(cluster.into())
-            .or_insert_with(|| Engine::new(specs.clone(), premises(cluster)));
-        match decide(engine, observation) {
-            Decision::Allowed { by: Allowance::Rule, rules, .. } => {
-                Screened::Allowed(rulings(&self.sources, &rules))
-            }
-            Decision::Denied { rules } => Screened::Denied(rulings(&self.sources, &rules)),
-            Decision::Allowed { by: Allowance::NoDefaultDeny | Allowance::Localhost, .. }
-            | Decision::DefaultDeny { .. }
-            | Decision::Unselected
-            | Decision::CouldNotCheck { .. } => Screened::New,
+        let engine = if observation.request.is_some() {
+            self.engines_for_requests
+                .entry(cluster.into())
+                .or_insert_with(|| Engine::new(without_lookers(specs), premises(cluster)))
+        } else {
+            self.engines
+                .entry(cluster.into())
+                .or_insert_with(|| Engine::new(specs.clone(), premises(cluster)))
+        };
+        match ask(engine, observation) {
+            Said::Allowed(rules) => Screened::Allowed(rulings(&self.sources, rules)),
+            Said::Denied(rules) => Screened::Denied(rulings(&self.sources, rules)),
+            Said::Nothing(_) => Screened::New,
         }
     }
 }
@@ -201,13 +203,13 @@ fn specs_of(checked: Checked) -> Result<Vec<Spec>, Option<String>> {
 }
 
 /// The rules that decided, with where they stand.
-fn rulings(sources: &[Box<str>], rules: &RuleRefs<'_>) -> Vec<Ruling> {
+fn rulings(sources: &[Box<str>], rules: Vec<RuleRef<'_>>) -> Vec<Ruling> {
     let ruling = |rule: RuleRef<'_>| Ruling {
         policy: PolicyId::of(rule.origin),
         rule: rule.to_string(),
         source: visible(sources.get(rule.origin.document).map_or("", |source| source), 300).into_owned(),
     };
-    rules.list().into_iter().map(ruling).collect()
+    rules.into_iter().map(ruling).collect()
 }
 
 /// The name of the subject's own cluster; `default` where the agent does not say.
@@ -223,18 +225,6 @@ fn premises(cluster: &str) -> EngineOptions {
         ipv6: true,
         ..EngineOptions::of(Version::V1_19)
     }
-}
-
-fn decide<'e>(engine: &'e Engine, observation: &Observation) -> Decision<'e> {
-    let cluster = cluster_of(observation);
-    let subject = Party::from_identity(0, &observation.subject, cluster);
-    let traffic = match observation.allow {
-        Allow::Port(Protocol::Tcp, port) => Traffic::tcp(port.get()),
-        Allow::Port(Protocol::Udp, port) => Traffic::udp(port.get()),
-        Allow::Port(Protocol::Sctp, port) => Traffic::sctp(port.get()),
-        Allow::Icmp(family, kind) => Traffic::Icmp { family, kind: kind.get() },
-    };
-    engine.subject(&subject).decide(&peer(&observation.peer, cluster), observation.direction, traffic)
 }
 
 /// An address outside carries itself, and the labels of a dual-stack cluster, which every selector for the

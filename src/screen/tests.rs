@@ -8,6 +8,7 @@ use super::*;
 use crate::build::build;
 use crate::flow::{Direction, Identity, Port, Protocol};
 use crate::names::PolicyName;
+use crate::policy::Allow;
 use crate::policy::Policy;
 
 fn identity(namespace: &str, labels: &[&str]) -> Arc<Identity> {

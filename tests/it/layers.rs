@@ -25,6 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("coverage", &["names"]),
     ("state", &["coverage", "names", "store", "text"]),
     ("demo", &["source"]),
+    ("bootstrap", &["names", "policy"]),
     (
         "pipeline",
         &[
@@ -51,6 +52,8 @@ const EDGES: &[(&str, &[&str])] = &[
         "cli",
         &[
             "aggregate",
+            "bootstrap",
+            "build",
             "classify",
             "coverage",
             "demo",
@@ -88,6 +91,7 @@ const PURE: &[&str] = &[
     "coverage",
     "health",
     "evidence",
+    "bootstrap",
 ];
 
 /// What a pure module must not name.

@@ -27,6 +27,7 @@ mod follow;
 mod hands_off;
 mod health;
 mod hostile;
+mod http;
 mod join;
 mod judge;
 mod judged_policies;

@@ -271,3 +271,45 @@ fn cilium_takes_every_policy_of_the_generated_capture() {
     }
     assert_eq!(validated(&program, &files_below(dir.path())), crate::captures::whole().len());
 }
+
+#[test]
+fn requests_over_the_real_relay_and_from_a_file_give_the_same_bytes() {
+    let Some(program) = program() else { return skipped(MISSING) };
+    let testbed = Testbed::up(&program, &["-nodes", "2"]);
+    let lines: Vec<Line> = (0..200u16)
+        .map(|i| {
+            let url = match i % 4 {
+                0 => format!("http://api.shop/v1/items/{i}?x={i}"),
+                1 => "http://api.shop/v1/items".to_owned(),
+                2 => format!("http://api.shop/users/u{i}x/cart"),
+                _ => "http://api.shop/a%2Fb.c".to_owned(),
+            };
+            let line = crate::http::request(if i % 3 == 0 { "POST" } else { "GET" }, &url);
+            let verdict = ["DROPPED", "FORWARDED", "REDIRECTED"][usize::from(i) % 3];
+            let line = line.set("/verdict", json!(verdict)).set("/l4/TCP/source_port", json!(33_000 + i));
+            // An answer, which is no need, and comes through no filter.
+            if i % 10 == 9 {
+                line.set("/l7/type", json!("RESPONSE")).set("/is_reply", json!(true))
+            } else {
+                line
+            }
+        })
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    let capture = crate::support::capture(&lines);
+    write(&dir.path().join("c.jsonl"), &capture);
+    let args = ["--l7", "--l7-collapse-paths", "-n", "shop"];
+    run(dir.path(), &[&["replay", "c.jsonl", "-o", "replayed"], &args[..]].concat()).code(0);
+    let replayed = tree(&dir.path().join("replayed"));
+    assert!(rules(&replayed).len() >= 5, "{replayed:?}");
+    let running = testbed.generate(dir.path(), &[&["-o", "live"], &args[..]].concat());
+    let all: Vec<&str> = capture.lines().collect();
+    for (node, part) in (1..=2).zip(all.chunks(all.len() / 2)) {
+        testbed.call("POST", &format!("/node/node-{node}/inject?now=1"), &part.join("\n"));
+    }
+    until("the files are the same", || tree(&dir.path().join("live")) == replayed);
+    running.signal("-TERM");
+    running.end().code(0);
+    assert_eq!(tree(&dir.path().join("live")), replayed);
+    validated(&program, &files_below(&dir.path().join("live")));
+}

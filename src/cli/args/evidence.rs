@@ -62,6 +62,18 @@ pub(in crate::cli) struct ExplainArgs {
     /// Only this entity: host, remote-node, kube-apiserver, …
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) entity: Option<String>,
+    /// Only requests with this method
+    #[arg(long, value_name = "METHOD")]
+    pub(in crate::cli) http_method: Option<String>,
+    /// Only requests with this path: as it was observed, or as the rule writes it
+    #[arg(long, value_name = "PATH")]
+    pub(in crate::cli) http_path: Option<String>,
+    /// Only DNS queries for this name, or for names that this pattern means (*.example.com)
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) dns_pattern: Option<String>,
+    /// Only peers by this name (toFQDNs), or by names that this pattern means
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) fqdn: Option<String>,
     /// Only what was seen since then: a time, or how long ago (7d, 12h)
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) since: Option<String>,

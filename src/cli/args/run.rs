@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args as Group;
 use clap::builder::FalseyValueParser;
 
-use super::{ClusterArgs, ClusterDedup, KeepArgs, ReachArgs, WatchArgs};
+use super::{ClusterArgs, ClusterDedup, HttpArgs, KeepArgs, ReachArgs, WatchArgs};
 
 #[derive(Debug, Group)]
 pub(in crate::cli) struct GenerateArgs {
@@ -104,6 +104,8 @@ pub(in crate::cli) struct RunArgs {
     /// that rule too, before it is dropped there
     #[arg(long, env = "CPG_BOTH_SIDES", value_parser = FalseyValueParser::new())]
     pub(in crate::cli) both_sides: bool,
+    #[command(flatten)]
+    pub(in crate::cli) http: HttpArgs,
     #[command(flatten)]
     pub(in crate::cli) keep: KeepArgs,
 }

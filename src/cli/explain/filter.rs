@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::args::ExplainArgs;
 use super::super::settings::Mistakes;
+use super::request::Said;
 use super::{Line, What};
 use crate::flow::{Direction, Port, Protocol};
 use crate::policy::{Allow, Entity, Peer, Selector};
@@ -19,6 +20,7 @@ pub(super) struct Filter {
     cidr: Option<IpNet>,
     entity: Option<Entity>,
     since: Option<Timestamp>,
+    said: Said,
 }
 
 // === impl Filter ===
@@ -76,7 +78,8 @@ impl Filter {
             (false, true) => Some(Direction::Egress),
             _ => None,
         };
-        let filter = Self { direction, port, peer, cidr, entity, since };
+        let said = Said::new(args, &mut mistakes);
+        let filter = Self { direction, port, peer, cidr, entity, since, said };
         if mistakes.is_empty() { Ok(filter) } else { Err(mistakes) }
     }
 
@@ -96,7 +99,8 @@ impl Filter {
             return self.port.is_none()
                 && self.peer.is_none()
                 && self.cidr.is_none()
-                && self.entity.is_none();
+                && self.entity.is_none()
+                && self.said.is_empty();
         };
         let port = self.port.is_none_or(|(port, protocol)| match rule.allow {
             Allow::Port(known, number) => number == port && protocol.is_none_or(|p| p == known),
@@ -111,7 +115,7 @@ impl Filter {
             Peer::Endpoints(_) | Peer::Entity(_) | Peer::Fqdn(_) => false,
         });
         let entity = self.entity.is_none_or(|wanted| rule.peer == Peer::Entity(wanted));
-        port && peer && cidr && entity
+        port && peer && cidr && entity && self.said.wants(rule)
     }
 }
 

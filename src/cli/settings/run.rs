@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::http::Http;
 use super::output::{Output, output};
 use super::{COVERAGE, Ending, LOCK_PATIENCE, Mistakes, duration, keep};
 use crate::classify::{Filters, ProtocolFilter, parse_reason};
@@ -29,6 +30,7 @@ pub(in crate::cli) struct Run {
     health_file: Option<PathBuf>,
     shutdown_timeout: Duration,
     both_sides: bool,
+    http: Http,
     /// What the user should know about what was typed.
     pub(in crate::cli) warnings: Vec<String>,
 }
@@ -52,6 +54,7 @@ impl Run {
             shutdown_timeout,
             json: _,
             both_sides,
+            http,
             keep: kept,
         } = args;
         let before = mistakes.len();
@@ -125,6 +128,8 @@ impl Run {
         if kept.dry_run && health_file.is_some() {
             mistakes.push("--health-file is not written in a dry run: leave one of the two out".into());
         }
+        let http = Http::new(&http, &mut warnings);
+        filters.interest.http = http.wanted;
         let output = output(output_dir, kept, &mut warnings, mistakes);
         let flush_interval = keep(duration("--flush-interval", &flush_interval), mistakes);
         let shutdown_timeout = keep(duration("--shutdown-timeout", &shutdown_timeout), mistakes);
@@ -138,6 +143,7 @@ impl Run {
             health_file,
             shutdown_timeout,
             both_sides,
+            http,
             warnings,
         })
     }
@@ -169,7 +175,8 @@ impl Run {
             Output::Directory { evidence: None, .. } | Output::DryRun { .. } => None,
         };
         let file = self.health_file(&store);
-        let mut writer = Writer::new(store, LEDGER_CAPACITY).recording(recorder);
+        let mut writer =
+            Writer::new(store, LEDGER_CAPACITY).recording(recorder).collapsing(self.http.collapse.clone());
         if self.both_sides {
             writer = writer.for_both_sides(self.filters.interest.namespaces.clone());
         }

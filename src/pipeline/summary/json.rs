@@ -51,6 +51,11 @@ impl Summary {
             "inferred": self.results.inferred.iter().map(|((subject, rule), from)| json!({
                 "subject": subject.to_string(), "rule": rule.to_string(), "for": from,
             })).collect::<Vec<_>>(),
+            "opened_paths": self.results.opened.iter().map(|((subject, rule), paths)| json!({
+                "subject": subject.to_string(), "rule": rule.to_string(), "paths_seen": paths.count(),
+            })).collect::<Vec<_>>(),
+            "paths_not_remembered": self.results.paths_beyond,
+            "http_records": c.http_records,
             "conflicts": self.results.conflicts.len(),
             "dry_run": self.changes.is_some(),
             "would_change": self.changes.as_ref().map(Vec::len),

@@ -19,6 +19,7 @@ fn summary(end: FeedEnd) -> Summary {
         root: None,
         changes: None,
         namespaces_asked: Namespaces::All,
+        http_asked: false,
         namespaces_of_relay: None,
         coverage: None,
         min_coverage: None,

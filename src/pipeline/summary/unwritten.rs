@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::{Summary, some};
+use crate::pipeline::requests::no_requests;
 use crate::pipeline::{Closed, Held};
 use crate::text::count;
 
@@ -21,6 +22,27 @@ impl Summary {
             0 => Ok(()),
             flows => writeln!(f, "    and {} of things that there was no room for", count(flows, "flow")),
         }
+    }
+
+    /// What was opened beyond the requests that were seen, and why there is nothing of them.
+    pub(super) fn requests(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let r = &self.results;
+        if !r.opened.is_empty() {
+            let rules = count(r.opened.len() as u64, "rule");
+            writeln!(f, "  {rules} with open places, where any segment may stand (--l7-collapse-paths)")?;
+        }
+        some(f, r.opened.iter(), |f, ((subject, rule), paths)| {
+            let about = if paths.is_exact() { "" } else { "about " };
+            writeln!(f, "    {subject}: {rule}, of which {about}{} seen", count(paths.count(), "path"))
+        })?;
+        if r.paths_beyond > 0 {
+            let paths = count(r.paths_beyond, "path");
+            writeln!(f, "  {paths} not remembered where values are counted: there were too many")?;
+        }
+        if self.http_asked && self.counters.http_records == 0 {
+            writeln!(f, "  {}", no_requests(&self.namespaces_asked))?;
+        }
+        Ok(())
     }
 
     pub(super) fn other_side(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
