@@ -9,7 +9,7 @@
 //!
 //! ```text
 //!  Hubble Relay ─┐
-//!  capture file ─┼▶ source ─▶ classify ─▶ aggregate ─▶ screen ─▶ build ─▶ merge ─▶ store ─▶ policies/<namespace>/<workload>.yaml
+//!  capture file ─┼▶ source ─▶ classify ─▶ aggregate ─▶ screen ─▶ triage ─▶ build ─▶ merge ─▶ store ─▶ policies/<namespace>/<workload>.yaml
 //!  demo relay  ──┘     │          │            │           │         │        │        │
 //!                      └──────────┴────────────┴───────────┴─────────┴────────┴────────┴──▶ counters ─▶ summary, exit code
 //! ```
@@ -24,6 +24,7 @@
 //! | [`classify`] | what a flow means: a need, another kind of drop, nothing; the user's filters | yes |
 //! | [`aggregate`] | observations, tallies, ledgers that join in any order, windows | yes |
 //! | [`screen`] | what existing policies say about an observation; nothing unconfirmed is written | yes |
+//! | [`triage`] | of what is new: written, pending, held back, or of a moment only | yes |
 //! | [`build`] | observations → rules: selectors, peers, ports | yes |
 //! | [`merge`] | rules joined into an existing file, at node level | yes |
 //! | [`evidence`] | why each rule exists: what was seen of it, and whether it still stands | yes |
@@ -54,6 +55,8 @@ pub mod classify;
 pub mod aggregate;
 
 pub mod screen;
+
+pub mod triage;
 
 pub mod build;
 

@@ -5,20 +5,24 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
+mod caution;
 mod config;
 mod dev;
 mod evidence;
 mod layered;
 mod reach;
 mod run;
+mod stream;
 mod watch;
 
+pub(super) use caution::CautionArgs;
 pub(super) use config::{ConfigArgs, ConfigCommand};
 pub(super) use dev::{CaptureArgs, DecideArgs, DevArgs, DevCommand, LoadArgs};
 pub(super) use evidence::{EvidenceArgs, EvidenceCommand, ExplainArgs, ExplainFormat, KeepArgs};
 pub(super) use layered::{Kind, Layer, Place, Places, Setting, settings_of};
 pub(super) use reach::{ClusterArgs, ClusterDedup, ReachArgs};
 pub(super) use run::{GenerateArgs, ReplayArgs, RunArgs};
+pub(super) use stream::StreamArgs;
 pub(super) use watch::WatchArgs;
 
 /// Turns the dropped flows of a Cilium cluster into the CiliumNetworkPolicy files that would have

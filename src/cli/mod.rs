@@ -19,6 +19,7 @@ mod reach;
 mod replay;
 mod settings;
 mod status_line;
+mod stream;
 mod validate;
 mod watching;
 

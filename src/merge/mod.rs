@@ -10,20 +10,20 @@ mod edit;
 mod places;
 mod plan;
 mod refusal;
+mod stream;
 mod style;
 #[cfg(test)]
 mod tests;
 
 pub use places::{Says, Written, meaning, written};
 pub use refusal::Refusal;
+pub use stream::Stream;
 
 use std::collections::BTreeSet;
 
 use crate::flow::Direction;
 use crate::names::Namespace;
-use crate::policy::{
-    Document, Kind, NAMESPACE_KEY, Peer, Policy, Rule, Selector, read_documents, subject_of,
-};
+use crate::policy::{Document, Kind, NAMESPACE_KEY, Peer, Policy, Rule, Selector, subject_of};
 
 use cover::Standing;
 
@@ -69,8 +69,10 @@ pub fn merge(
     if let Some(policy) = Policy::from_canonical(text) {
         return join(text, policy, additions);
     }
-    let documents = read_documents(text).map_err(|e| Refusal::unreadable(text, &e))?;
-    insert(text, &documents, home, additions)
+    let mut stream = Stream::read(Some(text));
+    let merged = stream.join(home, additions, false)?;
+    let text = if merged.outcome == Outcome::Unchanged { text.to_owned() } else { stream.text()? };
+    Ok(Merged { text, ..merged })
 }
 
 /// A new file.

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::Results;
 use super::screening::Screening;
 use super::shutdown::Stage;
+use super::triage::Sorting;
 use crate::aggregate::{Ledger, Observed, ObservedPeer, Settling, Windows};
 use crate::build::{also_selected, build};
 use crate::classify::Skip;
@@ -20,6 +21,7 @@ use crate::screen::{Unconfirmed, confirm};
 use crate::source::replay::Report;
 use crate::store::{Addition, Applied, Change as FileChange, Outcome, Store};
 use crate::text::{count, visible};
+use crate::triage::{Caution, Pending};
 
 use super::recorder::{Need, Recorder};
 
@@ -37,6 +39,7 @@ pub struct Writer {
     results: Results,
     seen: BTreeSet<Arc<Identity>>,
     screening: Screening,
+    sorting: Sorting,
     stage: Stage,
     /// Takes down why each rule exists; `None` where nobody wants to know, and in a dry run.
     recorder: Option<Recorder>,
@@ -53,6 +56,7 @@ impl Writer {
             results: Results::default(),
             seen: BTreeSet::new(),
             screening: Screening::default(),
+            sorting: Sorting::new(Caution::default(), Pending::default()),
             stage: Stage::default(),
             recorder: None,
         }
@@ -61,6 +65,12 @@ impl Writer {
     /// What these policies decide already is not written from now on.
     pub(super) fn count_cluster(&mut self, policies: ClusterPolicies) {
         self.screening.count_cluster(policies);
+    }
+
+    /// So careful; `pending` is what an earlier run left.
+    #[must_use]
+    pub fn cautious(self, caution: Caution, pending: Pending) -> Self {
+        Self { sorting: Sorting::new(caution, pending), ..self }
     }
 
     /// Takes down why each rule exists. Not in a dry run, which writes nothing.
@@ -91,7 +101,7 @@ impl Writer {
     fn policies(&mut self, ledger: Ledger, when: Settling) -> Moved {
         self.stage.is("settling and building the rules of the last window");
         let mut moved = Moved::new();
-        let settled = self.windows.close(ledger, when);
+        let mut settled = self.windows.close(ledger, when);
         for (_, tally) in &settled.contradicted {
             moved.push((Skip::DirectionContradicted, tally.events()));
         }
@@ -99,6 +109,7 @@ impl Writer {
         self.remember(&settled.ready);
         self.results.by_drop_only +=
             settled.ready.iter().filter(|(_, t)| t.proof() == crate::classify::Proof::Drop).count() as u64;
+        self.sorting.begin(&mut settled.ready, settled.addresses, when);
         let mut covered = Vec::new();
         let new = self.screening.screen(
             &mut self.store,
@@ -110,6 +121,7 @@ impl Writer {
         for (observed, rule) in covered {
             self.note_covered(observed, &rule);
         }
+        let new = self.sorting.sort(new, &self.store, when, &mut self.results, &mut moved);
         let built = build(new);
         for ((_, tally), skip) in &built.skipped {
             moved.push((*skip, tally.events()));
@@ -237,6 +249,16 @@ impl Writer {
         let observations = rules.into_iter().flat_map(BTreeMap::into_values).flatten().collect();
         let refused = self.windows.rejoin(observations);
         self.refuse(&refused, moved);
+    }
+
+    /// The needs that are pending.
+    pub(super) fn pending(&self) -> &Pending {
+        self.sorting.pending()
+    }
+
+    /// Whether some addresses of pods are not known for want of room.
+    pub(super) fn forgets_addresses(&self) -> bool {
+        self.sorting.is_cut()
     }
 
     /// What it is at.

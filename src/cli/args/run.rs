@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args as Group;
 use clap::builder::FalseyValueParser;
 
-use super::{ClusterArgs, ClusterDedup, KeepArgs, ReachArgs, WatchArgs};
+use super::{CautionArgs, ClusterArgs, ClusterDedup, KeepArgs, ReachArgs, StreamArgs, WatchArgs};
 
 #[derive(Debug, Group)]
 pub(in crate::cli) struct GenerateArgs {
@@ -100,6 +100,10 @@ pub(in crate::cli) struct RunArgs {
     /// Short for --log-format json
     #[arg(long, env = "CPG_JSON", value_parser = FalseyValueParser::new())]
     pub(in crate::cli) json: bool,
+    #[command(flatten)]
+    pub(in crate::cli) caution: CautionArgs,
+    #[command(flatten)]
+    pub(in crate::cli) stream: StreamArgs,
     #[command(flatten)]
     pub(in crate::cli) keep: KeepArgs,
 }

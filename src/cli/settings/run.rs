@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::caution::caution;
 use super::output::{Output, output};
 use super::{COVERAGE, Ending, LOCK_PATIENCE, Mistakes, duration, keep};
 use crate::classify::{Filters, ProtocolFilter, parse_reason};
@@ -17,6 +18,7 @@ use crate::names::Namespace;
 use crate::pipeline::{Common, HealthFile, Keeper, LEDGER_CAPACITY, Recorder, WatchFile, Writer};
 use crate::store::{EvidenceFiles, Store, evidence_dir};
 use crate::text::visible;
+use crate::triage::{Caution, Pending};
 
 /// What generate and replay have in common.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(in crate::cli) struct Run {
     pub(in crate::cli) filters: Arc<Filters>,
     pub(in crate::cli) flush_interval: Duration,
     pub(in crate::cli) output: Output,
+    caution: Caution,
     pub(in crate::cli) fail_on_infra_drops: bool,
     noise: Noise,
     health_file: Option<PathBuf>,
@@ -50,6 +53,8 @@ impl Run {
             health_file,
             shutdown_timeout,
             json: _,
+            caution: careful,
+            stream,
             keep: kept,
         } = args;
         let before = mistakes.len();
@@ -123,7 +128,11 @@ impl Run {
         if kept.dry_run && health_file.is_some() {
             mistakes.push("--health-file is not written in a dry run: leave one of the two out".into());
         }
-        let output = output(output_dir, kept, &mut warnings, mistakes);
+        if stream.stdout && health_file.is_some() {
+            mistakes.push("--health-file is not written with --stdout: leave one of the two out".into());
+        }
+        let caution = caution(&careful, mistakes);
+        let output = output(output_dir, kept, stream, &mut warnings, mistakes);
         let flush_interval = keep(duration("--flush-interval", &flush_interval), mistakes);
         let shutdown_timeout = keep(duration("--shutdown-timeout", &shutdown_timeout), mistakes);
         let (flush_interval, shutdown_timeout) = (flush_interval?, shutdown_timeout?);
@@ -131,6 +140,7 @@ impl Run {
             filters: Arc::new(filters),
             flush_interval,
             output,
+            caution,
             fail_on_infra_drops,
             noise,
             health_file,
@@ -145,28 +155,34 @@ impl Run {
             tracing::warn!("{warning}");
         }
         Ok(match &self.output {
-            Output::Directory { root, .. } => Store::open(root.clone(), LOCK_PATIENCE)?,
-            Output::DryRun { root, .. } => Store::dry_run(root.clone())?,
+            Output::Directory { root, single, .. } => {
+                Store::open(root.clone(), LOCK_PATIENCE)?.in_one_file(single.as_deref())
+            }
+            Output::DryRun { root, single, .. } => {
+                Store::dry_run(root.clone())?.in_one_file(single.as_deref())
+            }
+            Output::Stream { root } => Store::dry_run(root.clone())?,
         })
     }
 
-    /// The run's keeper, with where its flows come from; the cluster's policies count where they are given, with
-    /// how long they are waited for.
+    /// The run's keeper, with where its flows come from and what is pending of an earlier run; the cluster's
+    /// policies count where they are given, with how long they are waited for.
     pub(in crate::cli) fn keeper(
         &self,
         store: Store,
         common: Common,
         source: Source,
+        pending: Pending,
         cluster: Option<(ClusterPolicies, Duration)>,
     ) -> Keeper {
         let recorder = match &self.output {
             Output::Directory { evidence: Some((files, caps)), .. } => {
                 Some(Recorder::new(files.clone(), *caps, source, random(), LEDGER_CAPACITY))
             }
-            Output::Directory { evidence: None, .. } | Output::DryRun { .. } => None,
+            Output::Directory { evidence: None, .. } | Output::DryRun { .. } | Output::Stream { .. } => None,
         };
         let file = self.health_file(&store);
-        let writer = Writer::new(store, LEDGER_CAPACITY).recording(recorder);
+        let writer = Writer::new(store, LEDGER_CAPACITY).recording(recorder).cautious(self.caution, pending);
         let keeper = Keeper::new(Arc::clone(&self.filters), self.flush_interval, writer)
             .ending_within(self.shutdown_timeout)
             .reporting(common, self.noise.clone(), file)
@@ -180,7 +196,7 @@ impl Run {
     fn evidence(&self) -> Option<&EvidenceFiles> {
         match &self.output {
             Output::Directory { evidence: Some((files, _)), .. } => Some(files),
-            Output::Directory { evidence: None, .. } | Output::DryRun { .. } => None,
+            Output::Directory { evidence: None, .. } | Output::DryRun { .. } | Output::Stream { .. } => None,
         }
     }
 
@@ -190,7 +206,7 @@ impl Run {
             return Some(HealthFile::new(path.clone(), true));
         }
         let directory = match &self.output {
-            Output::DryRun { .. } => return None,
+            Output::DryRun { .. } | Output::Stream { .. } => return None,
             Output::Directory { evidence: Some((files, _)), .. } => Some(files.directory().to_owned()),
             Output::Directory { evidence: None, .. } => evidence_dir(store.root()),
         };
@@ -207,9 +223,11 @@ impl Run {
         let fail_on_infra_drops = self.fail_on_infra_drops;
         match &self.output {
             Output::Directory { .. } => Ending { fail_on_infra_drops, ..Ending::default() },
-            Output::DryRun { root, diff, exit_code } => {
-                Ending { fail_on_infra_drops, fail_on_change: *exit_code, diff: diff.then(|| root.clone()) }
+            Output::DryRun { root, diff, exit_code, .. } => {
+                let diff = diff.then(|| root.clone());
+                Ending { fail_on_infra_drops, fail_on_change: *exit_code, diff, ..Ending::default() }
             }
+            Output::Stream { .. } => Ending { fail_on_infra_drops, stream: true, ..Ending::default() },
         }
     }
 }
