@@ -10,8 +10,8 @@
 //! ```text
 //!  Hubble Relay ─┐
 //!  capture file ─┼▶ source ─▶ classify ─▶ aggregate ─▶ screen ─▶ triage ─▶ build ─▶ merge ─▶ store ─▶ policies/<namespace>/<workload>.yaml
-//!  demo relay  ──┘     │          │            │           │         │        │        │
-//!                      └──────────┴────────────┴───────────┴─────────┴────────┴────────┴──▶ counters ─▶ summary, exit code
+//!  demo relay  ──┘     │          │            │           │         │         │        │        │
+//!                      └──────────┴────────────┴───────────┴─────────┴─────────┴────────┴────────┴──▶ counters ─▶ summary, exit code
 //! ```
 //!
 //! | module | holds | pure |
@@ -32,7 +32,7 @@
 //! | [`health`] | what is broken in the cluster: drops by reason and place, remedies, `cluster-health.json` | yes |
 //! | [`kube`] | kubeconfig; the way to the relay: Service, pod, port-forward; the cluster's policies | no |
 //! | [`coverage`] | gaps: what was not watched, and why; the share of the time that was | yes |
-//! | [`state`] | up to when each node was watched, kept over restarts | no |
+//! | [`state`] | up to when each node was watched, and what is pending, kept over restarts | no |
 //! | [`demo`] | a relay inside the process that plays a story; captures with their truth | no |
 //! | [`pipeline`] | the stages joined; counters, windows, shutdown, summary | no |
 //! | [`metrics`] | the numbers of a running cpg over HTTP, and whether it is ready | no |

@@ -23,7 +23,9 @@ use std::collections::BTreeSet;
 
 use crate::flow::Direction;
 use crate::names::Namespace;
-use crate::policy::{Document, Kind, NAMESPACE_KEY, Peer, Policy, Rule, Selector, subject_of};
+use crate::policy::{
+    Document, Kind, NAMESPACE_KEY, Peer, Policy, Rule, Selector, read_documents, subject_of,
+};
 
 use cover::Standing;
 

@@ -5,9 +5,9 @@
 //! inserted into as they are in a file of their own, and new ones go to the end.
 
 use super::refusal::is_template;
-use super::{Merged, Outcome, Refusal, create, insert, join};
+use super::{Merged, Outcome, Refusal, create, insert, join, read_documents};
 use crate::names::Namespace;
-use crate::policy::{Policy, read_documents};
+use crate::policy::Policy;
 
 /// The text of a file, as far as it is joined.
 #[derive(Debug, Clone)]

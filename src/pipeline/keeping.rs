@@ -47,7 +47,7 @@ impl Keeping {
             return;
         }
         let Some(marks) = self.taken[usize::from(!last)].clone() else { return };
-        if self.saved.as_ref() == Some(&marks) {
+        if self.saved.as_ref() == Some(&marks) && self.pending == Some(pending.revision()) {
             return;
         }
         let mut gaps = self.before.clone();

@@ -1,7 +1,8 @@
 //! The triage step: what is new goes on to be written, or is counted and told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::recorder::rules_there;
 use super::writer::Moved;
@@ -145,13 +146,13 @@ impl Standing for Files<'_> {
         })
     }
 
-    fn addresses(&mut self, subject: &Subject, direction: Direction, allow: Allow) -> BTreeSet<IpAddr> {
-        let single = |rule: &Rule| match &rule.peer {
-            Peer::Cidr(net) if net.prefix_len() == net.max_prefix_len() => Some(net.addr()),
+    fn ranges(&mut self, subject: &Subject, direction: Direction, allow: Allow) -> BTreeSet<IpNet> {
+        let range = |rule: &Rule| match &rule.peer {
+            Peer::Cidr(net) => Some(*net),
             _ => None,
         };
-        let there = self.rules(subject).iter();
-        there.filter(|rule| rule.direction == direction && rule.allow == allow).filter_map(single).collect()
+        let there = self.rules(subject).iter().filter(|rule| rule.l7.is_none());
+        there.filter(|rule| rule.direction == direction && rule.allow == allow).filter_map(range).collect()
     }
 
     fn are_alike(&self, one: &Identity, other: &Identity) -> bool {

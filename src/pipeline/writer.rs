@@ -283,7 +283,7 @@ impl Writer {
 
     /// Observations that are not in a file yet.
     pub fn waiting(&self) -> usize {
-        self.windows.waiting()
+        self.windows.waiting() + self.sorting.pending().len()
     }
 
     /// Selectors of this run's policies that match other seen workloads too.

@@ -12,8 +12,8 @@ mod race;
 mod world;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
+use ipnet::IpNet;
 use jiff::SignedDuration;
 
 pub use pending::{Events, Lacks, Pending};
@@ -45,8 +45,8 @@ pub trait Standing {
     fn subject(&mut self, observation: &Observation) -> Option<Subject>;
     /// Whether every rule that would be written for it stands already; also where none can be written.
     fn stands(&mut self, observation: &Observation) -> bool;
-    /// The single addresses that a subject's rules name for this.
-    fn addresses(&mut self, subject: &Subject, direction: Direction, allow: Allow) -> BTreeSet<IpAddr>;
+    /// The addresses and ranges that a subject's rules name for this.
+    fn ranges(&mut self, subject: &Subject, direction: Direction, allow: Allow) -> BTreeSet<IpNet>;
     /// Whether rules would name both by the same labels.
     fn are_alike(&self, one: &Identity, other: &Identity) -> bool;
 }

@@ -61,13 +61,14 @@ impl Pending {
         for (observation, tally) in ready.iter_mut() {
             if let Some(before) = self.needs.remove(observation) {
                 tally.join(before);
+                self.revision += 1;
             }
         }
         if all {
             ready.extend(std::mem::take(&mut self.needs));
             ready.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            self.revision += 1;
         }
-        self.revision += 1;
     }
 
     /// Keeps one; gives its flows back when there is no room.

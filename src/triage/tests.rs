@@ -1,8 +1,10 @@
 //! What is written, held back, pending or a moment's, whatever the order of a window.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -15,7 +17,7 @@ use crate::policy::{Entity, Selector};
 /// Files that hold these addresses for every port, and stand for these subjects' observations.
 #[derive(Default)]
 struct Files {
-    addresses: BTreeSet<IpAddr>,
+    addresses: BTreeSet<IpNet>,
     all_stand: bool,
 }
 
@@ -29,7 +31,7 @@ impl Standing for Files {
         self.all_stand
     }
 
-    fn addresses(&mut self, _: &Subject, _: Direction, _: Allow) -> BTreeSet<IpAddr> {
+    fn ranges(&mut self, _: &Subject, _: Direction, _: Allow) -> BTreeSet<IpNet> {
         self.addresses.clone()
     }
 
@@ -48,6 +50,10 @@ fn at(second: i64) -> Timestamp {
 
 fn address(n: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, n])
+}
+
+fn single(n: u8) -> IpNet {
+    IpNet::from(address(n))
 }
 
 fn tcp(port: u16) -> Allow {
@@ -94,12 +100,12 @@ fn written(sorted: &Sorted) -> Vec<u8> {
 #[track_caller]
 fn check_limit(standing: &[u8], windows: &[&[u8]], expected: &[&[u8]]) -> Triage {
     let mut triage = triage(3, 1, 0);
-    let mut files = Files { addresses: standing.iter().map(|n| address(*n)).collect(), all_stand: false };
+    let mut files = Files { addresses: standing.iter().map(|n| single(*n)).collect(), all_stand: false };
     let mut got = Vec::new();
     for window in windows {
         let sorted = triage.sort(window.iter().map(|n| world(*n)).collect(), &mut files);
         let now = written(&sorted);
-        files.addresses.extend(now.iter().map(|n| address(*n)));
+        files.addresses.extend(now.iter().map(|n| single(*n)));
         assert_eq!(sorted.skipped.iter().map(|(_, n)| *n as usize).sum::<usize>() + now.len(), window.len());
         got.push(now);
     }
@@ -130,6 +136,15 @@ fn a_port_with_too_many_addresses_is_held_back_as_a_whole() {
          `toCIDRSet` with 192.0.2.1/32, 192.0.2.2/31, 192.0.2.4/31 on TCP/443 opens 5 addresses for the 5 seen; \
          --world-limit 0 writes each address"
     );
+}
+
+#[test]
+fn a_range_in_the_file_is_a_decision() {
+    let mut triage = triage(1, 1, 0);
+    let mut files =
+        Files { addresses: ["192.0.2.0/25".parse().unwrap(), single(200)].into(), all_stand: false };
+    let sorted = triage.sort([1, 2, 3, 200].map(world).into(), &mut files);
+    assert_eq!((written(&sorted), sorted.skipped), (vec![200], vec![(Skip::AlreadyAllowed, 1); 3]));
 }
 
 #[test]
@@ -350,7 +365,7 @@ proptest! {
         }
         let outcome = |new: Vec<Observed>| {
             let mut triage = triage(limit, 2, 20);
-            let mut files = Files { addresses: standing.iter().map(|n| address(*n)).collect(), all_stand: false };
+            let mut files = Files { addresses: standing.iter().map(|n| single(*n)).collect(), all_stand: false };
             let sorted = triage.sort(new, &mut files);
             let mut skipped: BTreeMap<Skip, u64> = BTreeMap::new();
             for (skip, flows) in &sorted.skipped {

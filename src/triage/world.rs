@@ -28,6 +28,14 @@ const WIDEST: (u8, u8) = (8, 16);
 
 type Key = (Subject, Direction, Allow);
 
+/// What is known of the addresses of a key in one window.
+struct Stands {
+    single: BTreeSet<IpNet>,
+    /// cpg writes none, so people did.
+    ranges: BTreeSet<IpNet>,
+    new: BTreeSet<IpAddr>,
+}
+
 /// What is held back.
 #[derive(Debug, Default)]
 pub struct Crowds {
@@ -67,35 +75,40 @@ impl Crowds {
         standing: &mut impl Standing,
         sorted: &mut Sorted,
     ) {
-        // A key for each, and the addresses that are new for each key.
-        let mut keys = Vec::with_capacity(observations.len());
-        let mut new: BTreeMap<Key, (BTreeSet<IpAddr>, BTreeSet<IpAddr>)> = BTreeMap::new();
-        for (observation, _) in &observations {
-            let ObservedPeer::World(address) = observation.peer else {
-                keys.push(None);
-                continue;
+        // A key for each, and for each key the addresses that stand and those that are new.
+        let mut keyed = Vec::with_capacity(observations.len());
+        let mut known: BTreeMap<Key, Stands> = BTreeMap::new();
+        for observed in observations {
+            let (observation, tally) = &observed;
+            let subject = match observation.peer {
+                ObservedPeer::World(address) => standing.subject(observation).map(|s| (s, address)),
+                _ => None,
             };
-            let Some(subject) = standing.subject(observation) else {
-                keys.push(None);
+            let Some((subject, address)) = subject else {
+                keyed.push((observed, None));
                 continue;
             };
             let key = (subject, observation.direction, observation.allow);
-            let (there, new) = new.entry(key.clone()).or_insert_with(|| {
-                (standing.addresses(&key.0, observation.direction, observation.allow), BTreeSet::new())
+            let there = known.entry(key.clone()).or_insert_with_key(|(subject, direction, allow)| {
+                let (single, ranges) =
+                    standing.ranges(subject, *direction, *allow).into_iter().partition(|r| host_bits(r) == 0);
+                Stands { single, ranges, new: BTreeSet::new() }
             });
-            if !there.contains(&address) {
-                new.insert(address);
-                keys.push(Some((key, address)));
+            if there.ranges.iter().any(|range| range.contains(&address)) {
+                sorted.skipped.push((Skip::AlreadyAllowed, tally.events()));
+            } else if there.single.contains(&IpNet::from(address)) {
+                keyed.push((observed, None));
             } else {
-                keys.push(None);
+                there.new.insert(address);
+                keyed.push((observed, Some((key, address))));
             }
         }
         let exceeded = |crowds: &Self, key: &Key| {
             crowds.known.contains_key(key)
-                || new.get(key).is_some_and(|(there, new)| there.len() + new.len() > limit)
+                || known.get(key).is_some_and(|there| there.single.len() + there.new.len() > limit)
         };
         let mut begun = BTreeSet::new();
-        for (observed, key) in observations.into_iter().zip(keys) {
+        for (observed, key) in keyed {
             let Some((key, address)) = key.filter(|(key, _)| exceeded(self, key)) else {
                 sorted.write.push(observed);
                 continue;
@@ -109,7 +122,7 @@ impl Crowds {
                 }
                 begun.insert(key.clone());
             }
-            let there = new.get(&key).map_or(0, |(there, _)| there.len());
+            let there = known.get(&key).map_or(0, |there| there.single.len());
             let crowd = self.known.entry(key).or_insert_with_key(|key| Crowd::new(key.clone(), limit));
             crowd.standing = there;
             crowd.add(address, flows);
