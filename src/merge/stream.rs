@@ -7,7 +7,7 @@
 use super::refusal::is_template;
 use super::{Merged, Outcome, Refusal, create, insert, join, read_documents};
 use crate::names::Namespace;
-use crate::policy::Policy;
+use crate::policy::{NAMESPACE_KEY, Policy};
 
 /// The text of a file, as far as it is joined.
 #[derive(Debug, Clone)]
@@ -74,7 +74,13 @@ impl Stream {
 }
 
 fn join_rendered(policies: &mut Vec<Policy>, additions: &Policy, begin: bool) -> Result<Merged, Refusal> {
-    for known in policies.iter_mut().filter(|known| known.subject.namespace == additions.subject.namespace) {
+    // A selector that names the policy's own namespace means the same without it.
+    let may_be = |known: &Policy| {
+        known.subject == additions.subject
+            || (known.subject.namespace == additions.subject.namespace
+                && known.subject.selector.get(NAMESPACE_KEY).is_some())
+    };
+    for known in policies.iter_mut().filter(|known| may_be(known)) {
         let merged = match join("", known.clone(), additions) {
             Err(Refusal::NoDocument(_)) => continue,
             merged => merged?,

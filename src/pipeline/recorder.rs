@@ -282,7 +282,7 @@ fn stand(evidence: &mut Evidence, store: &Store, known: &mut Known, pending: &Pe
 }
 
 /// The rules that stand in the files of a subject as cpg would write them.
-pub(super) fn rules_there(store: &Store, subject: &Subject) -> BTreeSet<Rule> {
+fn rules_there(store: &Store, subject: &Subject) -> BTreeSet<Rule> {
     let mut rules = BTreeSet::new();
     for (_, home, text) in store.holders(subject) {
         let Ok(documents) = read_documents(&text) else { continue };

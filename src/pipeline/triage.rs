@@ -1,18 +1,18 @@
 //! The triage step: what is new goes on to be written, or is counted and told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::recorder::rules_there;
 use super::writer::Moved;
 use super::{Held, Results};
 use crate::aggregate::{Addresses, Observation, Observed, Settling, Tally};
 use crate::build::{build, peer_selector, subject_selector};
 use crate::classify::Skip;
 use crate::flow::{Direction, Identity};
-use crate::merge::meaning;
-use crate::policy::{Allow, Peer, Rule, Subject};
+use crate::merge::{Says, meaning, written};
+use crate::policy::{Allow, Document, Peer, Rule, Subject, read_documents};
 use crate::store::Store;
 use crate::text::visible;
 use crate::triage::{Caution, Crowd, Lacks, Pending, Sorted, Standing, Triage};
@@ -29,6 +29,8 @@ pub(super) struct Sorting {
 struct Files<'a> {
     store: &'a Store,
     rules: BTreeMap<Subject, BTreeSet<Rule>>,
+    /// A file may hold the policies of many.
+    documents: BTreeMap<PathBuf, Vec<Document>>,
 }
 
 // === impl Sorting ===
@@ -54,7 +56,7 @@ impl Sorting {
         results: &mut Results,
         moved: &mut Moved,
     ) -> Vec<Observed> {
-        let mut files = Files { store, rules: BTreeMap::new() };
+        let mut files = Files { store, rules: BTreeMap::new(), documents: BTreeMap::new() };
         let Sorted { write, skipped, new_crowds } = self.triage.sort(new, &mut files);
         moved.extend(skipped);
         for crowd in new_crowds {
@@ -127,8 +129,20 @@ fn rules_of(observation: &Observation) -> BTreeMap<Subject, Vec<Rule>> {
 
 impl Files<'_> {
     fn rules(&mut self, subject: &Subject) -> &BTreeSet<Rule> {
-        let store = self.store;
-        self.rules.entry(subject.clone()).or_insert_with_key(|subject| rules_there(store, subject))
+        let (store, documents) = (self.store, &mut self.documents);
+        self.rules.entry(subject.clone()).or_insert_with_key(|subject| {
+            let mut rules = BTreeSet::new();
+            for (path, home, text) in store.holders(subject) {
+                let documents =
+                    documents.entry(path).or_insert_with(|| read_documents(&text).unwrap_or_default());
+                let says = written(documents, home.as_ref(), subject).into_iter().map(|written| written.says);
+                rules.extend(says.filter_map(|says| match says {
+                    Says::Rule(rule) => Some(rule),
+                    Says::Other(..) => None,
+                }));
+            }
+            rules
+        })
     }
 }
 

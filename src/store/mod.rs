@@ -322,12 +322,17 @@ impl Store {
         merged: Merged,
         note: Option<String>,
     ) -> Applied {
-        let elsewhere: BTreeSet<Direction> = self.index.directions_elsewhere(&addition.subject, &path);
         let mut notes: Vec<String> = note.into_iter().collect();
         if merged.outcome != merge::Outcome::Unchanged {
             self.index.renew(&self.root, &path, &self.output);
             notes.extend(kustomize::unlisted(&self.root, &path));
         }
+        self.applied(addition, path, merged, &notes)
+    }
+
+    /// What became of it, in a file that the index knows as it is now.
+    fn applied(&self, addition: &Addition, path: PathBuf, merged: Merged, notes: &[String]) -> Applied {
+        let elsewhere: BTreeSet<Direction> = self.index.directions_elsewhere(&addition.subject, &path);
         Applied {
             subject: addition.subject.clone(),
             outcome: match merged.outcome {

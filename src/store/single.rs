@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::atomic::{self, Replaced};
 use super::output::{Output as Sink, Planned};
-use super::{Addition, Applied, OUTSIDE, Store, StoreError, Target, base, index, naming};
+use super::{Addition, Applied, OUTSIDE, Store, StoreError, Target, base, index, kustomize, naming};
 use crate::merge::{Merged, Outcome, Refusal, Stream};
 use crate::names::PolicyName;
 use crate::policy::{Policy, Subject};
@@ -20,6 +20,10 @@ enum Pass {
     Done(Vec<(usize, Result<Merged, Refusal>)>),
     /// Somebody else wrote it meanwhile.
     Stale,
+}
+
+fn is_change(joined: &Result<Merged, Refusal>) -> bool {
+    joined.as_ref().is_ok_and(|merged| merged.outcome != Outcome::Unchanged)
 }
 
 // === impl Store ===
@@ -61,9 +65,17 @@ impl Store {
             }
         };
         self.index.renew(&self.root, &path, &self.output);
+        let changed = |(_, joined): &(usize, Result<Merged, Refusal>)| is_change(joined);
+        let notes: Vec<String> = all
+            .iter()
+            .any(changed)
+            .then(|| kustomize::unlisted(&self.root, &path))
+            .flatten()
+            .into_iter()
+            .collect();
         let finish = |(i, joined): (usize, Result<Merged, Refusal>)| {
             let applied = match joined {
-                Ok(merged) => self.finish(&additions[i], path.clone(), merged, None),
+                Ok(merged) => self.applied(&additions[i], path.clone(), merged, &notes),
                 Err(why) => self.write_beside(&path, &why.to_string(), &additions[i]),
             };
             (i, applied)
@@ -119,9 +131,7 @@ impl Store {
             }
             all.push((*i, joined));
         }
-        let changed = |(_, joined): &(usize, Result<Merged, Refusal>)| {
-            joined.as_ref().is_ok_and(|merged| merged.outcome != Outcome::Unchanged)
-        };
+        let changed = |(_, joined): &(usize, Result<Merged, Refusal>)| is_change(joined);
         if !all.iter().any(changed) && before.is_none() {
             return Ok(Pass::Done(all));
         }
