@@ -27,6 +27,8 @@ pub struct Ledger {
     sources: HashMap<Source, usize>,
     /// Connections of policy verdicts, also of those that made no observation.
     pub(super) verdicts: Sampled,
+    /// Connections that audit mode let pass although a deny rule forbids them, or that wait for authentication.
+    pub(super) audit_denied: Sampled,
     pub(super) capacity: usize,
 }
 
@@ -68,7 +70,13 @@ impl Source {
 impl Ledger {
     /// A ledger that holds at most so many observations, and a quarter of them from one source.
     pub fn new(capacity: usize) -> Self {
-        Self { tallies: HashMap::new(), sources: HashMap::new(), verdicts: Sampled::new(VERDICTS), capacity }
+        Self {
+            tallies: HashMap::new(),
+            sources: HashMap::new(),
+            verdicts: Sampled::new(VERDICTS),
+            audit_denied: Sampled::new(VERDICTS),
+            capacity,
+        }
     }
 
     /// Folds in a flow that made this observation. One that is new and finds no room is not counted.
@@ -93,9 +101,16 @@ impl Ledger {
         self.verdicts.insert(connection.0);
     }
 
+    /// Remembers that one end of this connection passed only because of audit mode, and that no allow rule
+    /// helps it.
+    pub fn note_audit_denied(&mut self, connection: Connection) {
+        self.audit_denied.insert(connection.0);
+    }
+
     /// Joins another ledger; gives back what did not fit.
     pub fn join(&mut self, other: Self) -> Vec<(Observation, Tally)> {
         self.verdicts.join(&other.verdicts);
+        self.audit_denied.join(&other.audit_denied);
         self.take_back(other.tallies)
     }
 

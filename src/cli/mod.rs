@@ -2,6 +2,7 @@
 
 mod args;
 mod beside;
+mod capture;
 mod config;
 mod config_command;
 mod dedup;
@@ -75,6 +76,7 @@ fn run(args: Args, places: &Places, hold: &Hold) -> ExitCode {
             match args.command {
                 Command::Generate(args) => generate::run(*args, places, hold, log).await,
                 Command::Replay(args) => replay::run(*args, places, hold, log).await,
+                Command::Capture(args) => capture::run(*args, places, log).await,
                 Command::Demo(args) => demo::run(args, log).await,
                 Command::Validate(args) => validate::run(&args),
                 Command::Explain(args) => explain::run(args),

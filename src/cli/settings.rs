@@ -6,13 +6,16 @@ use super::args::Args;
 use super::logging::Log;
 use crate::text::visible;
 
+mod capture;
 mod generate;
 mod output;
 mod replay;
 mod run;
 mod stop;
 mod value;
+mod verdicts;
 
+pub(super) use capture::Record;
 pub(super) use generate::Generate;
 pub(super) use output::{Ending, caps};
 pub(super) use replay::Replay;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Results;
+use super::learning::{Arrivals, Learning};
 use super::screening::Screening;
 use super::shutdown::Stage;
 use crate::aggregate::{Ledger, Observed, ObservedPeer, Settling, Windows};
@@ -37,6 +38,8 @@ pub struct Writer {
     results: Results,
     seen: BTreeSet<Arc<Identity>>,
     screening: Screening,
+    /// When each need came first, where that is told.
+    arrivals: Option<Arrivals>,
     stage: Stage,
     /// Takes down why each rule exists; `None` where nobody wants to know, and in a dry run.
     recorder: Option<Recorder>,
@@ -53,9 +56,20 @@ impl Writer {
             results: Results::default(),
             seen: BTreeSet::new(),
             screening: Screening::default(),
+            arrivals: None,
             stage: Stage::default(),
             recorder: None,
         }
+    }
+
+    /// Takes down when each need came first.
+    pub(super) fn learn(&mut self) {
+        self.arrivals = Some(Arrivals::default());
+    }
+
+    /// What was learned in this time; `None` where nothing was to be.
+    pub(super) fn learning(&self, watched: Option<(Timestamp, Timestamp)>) -> Option<Learning> {
+        self.arrivals.as_ref().map(|arrivals| arrivals.learning(watched))
     }
 
     /// What these policies decide already is not written from now on.
@@ -93,9 +107,14 @@ impl Writer {
         let mut moved = Moved::new();
         let settled = self.windows.close(ledger, when);
         for (_, tally) in &settled.contradicted {
-            moved.push((Skip::DirectionContradicted, tally.events()));
+            let audited = tally.proof() == crate::classify::Proof::Audit;
+            let skip = if audited { Skip::AuditDenied } else { Skip::DirectionContradicted };
+            moved.push((skip, tally.events()));
         }
         self.refuse(&settled.refused, &mut moved);
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals.note(&settled.ready);
+        }
         self.remember(&settled.ready);
         self.results.by_drop_only +=
             settled.ready.iter().filter(|(_, t)| t.proof() == crate::classify::Proof::Drop).count() as u64;

@@ -3,6 +3,7 @@
 
 mod applied;
 mod atomic;
+mod capture_file;
 mod cluster;
 mod error;
 mod evidence;
@@ -14,6 +15,7 @@ mod output;
 mod private;
 
 pub use applied::{Addition, Applied, Outcome};
+pub use capture_file::{CaptureFile, Packing};
 pub use cluster::{ClusterIdentity, StampError};
 pub use error::StoreError;
 pub use evidence::{EvidenceFiles, EvidenceText, evidence_dir};

@@ -47,3 +47,4 @@ mod support;
 mod testbed;
 mod tls;
 mod validate;
+mod verdicts;

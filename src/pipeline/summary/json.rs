@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Summary, filter_name, lost_source_name, verdict_name};
-use crate::pipeline::watched;
+use crate::pipeline::{Learning, watched};
 
 impl Summary {
     /// The same facts as one JSON object.
@@ -15,6 +15,8 @@ impl Summary {
         json!({
             "flows": c.flows(),
             "needs": c.needs,
+            "passed": c.passed,
+            "learning": self.learning.as_ref().map(Learning::to_json),
             "skipped": map(c.skipped.iter().map(|(k, n)| (k.to_string(), *n)).collect()),
             "dropped": map(c.dropped.iter().map(|((class, r), n)| (format!("{class}:{r}"), *n)).collect()),
             "not_dropped": map(c.not_dropped.iter().map(|(k, n)| (verdict_name(*k).into(), *n)).collect()),
