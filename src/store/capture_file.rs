@@ -219,10 +219,12 @@ mod tests {
     fn what_somebody_else_wrote_meanwhile_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
-        let ours = CaptureFile::create(path.clone(), Packing::Plain, false).unwrap();
-        std::fs::write(&path, "theirs").unwrap();
+        let mut ours = CaptureFile::create(path.clone(), Packing::Plain, false).unwrap();
+        ours.write(b"ours").unwrap();
+        let theirs = CaptureFile::create(path.clone(), Packing::Plain, false).unwrap();
+        theirs.finish().unwrap();
         assert!(ours.finish().unwrap_err().to_string().contains("--force"));
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "theirs");
+        assert_eq!(path.metadata().unwrap().len(), 0);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

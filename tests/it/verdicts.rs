@@ -134,7 +134,7 @@ fn verdicts_speak_for_one_end() {
 fn audit_of_a_deny_rule_becomes_no_rule_and_is_told() {
     let by = json!([{"name": "no", "namespace": "shop", "kind": "CiliumNetworkPolicy"}]);
     let line = decided(denied(), "AUDIT").set("/egress_denied_by", by);
-    check(&[line.clone()], &["--include-audit"], &[]).says("audit_denied");
+    check(std::slice::from_ref(&line), &["--include-audit"], &[]).says("audit_denied");
     // Without audit mode it would not reach its other end, in whatever order the two are told.
     let other = decided(denied(), "AUDIT").ingress();
     check(&[line.clone(), other.clone()], &["--include-audit"], &[]);
