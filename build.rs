@@ -12,5 +12,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".flow.Flow.source")
         .bytes(".flow.Flow.destination")
         .compile_fds(descriptors)?;
+    // Whole messages have no types of their own: cpg capture reads them by their descriptors.
+    let mut whole = protox::Compiler::new(["proto"])?;
+    whole.include_imports(true).open_files(["whole/observer.proto"])?;
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+    #[allow(clippy::disallowed_methods, reason = "no file that people commit")]
+    std::fs::write(out.join("whole.bin"), whole.encode_file_descriptor_set())?;
     Ok(())
 }

@@ -30,6 +30,8 @@ pub struct Ledger {
     /// Connections of policy verdicts, also of those that made no observation.
     pub(super) verdicts: Sampled,
     pub(super) addresses: Addresses,
+    /// Connections that audit mode let pass although a deny rule forbids them, or that wait for authentication.
+    pub(super) audit_denied: Sampled,
     pub(super) capacity: usize,
 }
 
@@ -76,6 +78,7 @@ impl Ledger {
             sources: HashMap::new(),
             verdicts: Sampled::new(VERDICTS),
             addresses: Addresses::new(ADDRESSES),
+            audit_denied: Sampled::new(VERDICTS),
             capacity,
         }
     }
@@ -107,10 +110,17 @@ impl Ledger {
         self.addresses.note(flow);
     }
 
+    /// Remembers that one end of this connection passed only because of audit mode, and that no allow rule
+    /// helps it.
+    pub fn note_audit_denied(&mut self, connection: Connection) {
+        self.audit_denied.insert(connection.0);
+    }
+
     /// Joins another ledger; gives back what did not fit.
     pub fn join(&mut self, other: Self) -> Vec<(Observation, Tally)> {
         self.verdicts.join(&other.verdicts);
         self.addresses.join(other.addresses);
+        self.audit_denied.join(&other.audit_denied);
         self.take_back(other.tallies)
     }
 

@@ -1,7 +1,10 @@
 //! The policy-relevant part of a flow: subject, direction, peer, port or ICMP type.
 
+use std::hash::{Hash, Hasher as _};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::classify::Skip;
 use crate::flow::{Direction, Endpoint, Flow, Identity, L4, L7Record, Port, Protocol, Reserved};
@@ -26,6 +29,17 @@ pub struct Observation {
     pub allow: Allow,
     /// What was asked on it; `None` where the connection itself was dropped.
     pub request: Option<Request>,
+}
+
+// === impl Observation ===
+
+impl Observation {
+    /// A hash of it, the same on every machine.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = Xxh3Default::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 /// What was asked of a proxy.

@@ -24,6 +24,14 @@ pub struct Tally {
     pub verdict_events: u64,
     /// Drop events (and events whose kind a mask left out).
     pub drop_events: u64,
+    /// Policy-verdict events of audit mode.
+    pub audit_events: u64,
+    /// Policy-verdict events of connections that passed.
+    pub allowed_events: u64,
+    /// Traces of connections that passed: several of each packet.
+    pub traces: u64,
+    /// Traces that are counted for the other end of their connection.
+    pub traces_of_other_end: u64,
     /// The earliest flow's time, by its node's clock.
     pub first: Option<Timestamp>,
     /// The latest flow's time, by its node's clock.
@@ -58,19 +66,38 @@ pub struct Sample {
 // === impl Tally ===
 
 impl Tally {
-    /// Packets that were dropped, at least: a denied packet makes a verdict event and a drop event.
+    /// Packets, at least: a denied packet makes a verdict event and a drop event; of what only traces told,
+    /// each connection counts as one.
     pub fn packets(&self) -> u64 {
-        self.verdict_events.max(self.drop_events)
+        let verdicts = self.verdict_events + self.audit_events + self.allowed_events;
+        let traced = self.connections.count().min(self.traces + self.traces_of_other_end);
+        verdicts.max(self.drop_events).max(traced)
     }
 
-    /// Events of both kinds.
+    /// Flows that are counted for it.
     pub fn events(&self) -> u64 {
-        self.verdict_events + self.drop_events
+        self.verdict_events + self.drop_events + self.audit_events + self.allowed_events + self.traces
+    }
+
+    /// Flows that told of it, also those that are counted for another observation.
+    pub fn flows(&self) -> u64 {
+        self.events() + self.traces_of_other_end
+    }
+
+    /// Whether some of it passed without audit mode.
+    pub fn passed(&self) -> bool {
+        self.allowed_events + self.traces + self.traces_of_other_end > 0
     }
 
     /// How sure the direction is.
     pub fn proof(&self) -> Proof {
-        if self.verdict_events > 0 { Proof::Verdict } else { Proof::Drop }
+        match self {
+            _ if self.verdict_events > 0 => Proof::Verdict,
+            _ if self.audit_events > 0 => Proof::Audit,
+            _ if self.allowed_events > 0 => Proof::Allowed,
+            _ if self.passed() => Proof::Trace,
+            _ => Proof::Drop,
+        }
     }
 
     /// What an earlier run saw of an observation that is not written yet: who made connections, and when. Its
@@ -95,6 +122,10 @@ impl Tally {
         match proof {
             Proof::Verdict => self.verdict_events += flow.count,
             Proof::Drop => self.drop_events += flow.count,
+            Proof::Audit => self.audit_events += flow.count,
+            Proof::Allowed => self.allowed_events += flow.count,
+            Proof::Trace => self.traces += flow.count,
+            Proof::OtherEnd => self.traces_of_other_end += flow.count,
         }
         self.first = earliest(self.first, flow.time);
         self.last = self.last.max(flow.time);
@@ -110,10 +141,27 @@ impl Tally {
 
     /// Joins another tally of the same observation.
     pub fn join(&mut self, other: Self) {
-        let Self { verdict_events, drop_events, first, last, nodes, connections, samples, waited, stands } =
-            other;
+        let Self {
+            verdict_events,
+            drop_events,
+            audit_events,
+            allowed_events,
+            traces,
+            traces_of_other_end,
+            first,
+            last,
+            nodes,
+            connections,
+            samples,
+            waited,
+            stands,
+        } = other;
         self.verdict_events += verdict_events;
         self.drop_events += drop_events;
+        self.audit_events += audit_events;
+        self.allowed_events += allowed_events;
+        self.traces += traces;
+        self.traces_of_other_end += traces_of_other_end;
         self.first = earliest(self.first, first);
         self.last = self.last.max(last);
         self.nodes.extend(nodes);

@@ -6,7 +6,6 @@
 //! same observation, the two are one; under another, the drop event was wrong.
 
 use hashbrown::HashSet;
-use xxhash_rust::xxh3::Xxh3Default;
 
 use super::sample::Sampled;
 use super::{Addresses, Ledger, Observation, Tally};
@@ -29,6 +28,8 @@ pub struct Windows {
     waiting: Ledger,
     /// Verdicts of the window before (live), or of everything so far (replay).
     verdicts: Option<Sampled>,
+    /// Likewise the connections of which audit mode let one end pass that no allow rule helps.
+    audit_denied: Option<Sampled>,
     confirmed: Confirmed,
 }
 
@@ -38,7 +39,7 @@ pub struct Settled {
     /// Observations that stand.
     pub ready: Vec<(Observation, Tally)>,
     /// Observations that only drop events told, while the verdict of the same connection says
-    /// something else.
+    /// something else; and those that audit mode told, while no allow rule helps their connections' other end.
     pub contradicted: Vec<(Observation, Tally)>,
     /// Observations for which there was no room.
     pub refused: Vec<(Observation, Tally)>,
@@ -63,6 +64,7 @@ impl Windows {
         Self {
             waiting: Ledger::new(capacity),
             verdicts: None,
+            audit_denied: None,
             confirmed: Confirmed { capacity, ..Confirmed::default() },
         }
     }
@@ -82,27 +84,41 @@ impl Windows {
     pub fn close(&mut self, mut ledger: Ledger, when: Settling) -> Settled {
         let capacity = ledger.capacity;
         let refused = ledger.join(std::mem::replace(&mut self.waiting, Ledger::new(capacity)));
-        let Ledger { tallies, verdicts, addresses, .. } = ledger;
+        let Ledger { tallies, verdicts, audit_denied, addresses, .. } = ledger;
         let mut settled = Settled { ready: Vec::new(), contradicted: Vec::new(), refused, addresses };
         let before = self.verdicts.take();
+        let denied_before = self.audit_denied.take();
         let denied_elsewhere = |tally: &Tally| {
             tally
                 .connections
                 .iter()
                 .any(|hash| verdicts.contains(hash) || before.as_ref().is_some_and(|b| b.contains(hash)))
         };
+        // Without audit mode the connection would end at its other end.
+        let denied_at_other_end = |tally: &Tally| {
+            let mut hashes = tally.connections.iter().peekable();
+            hashes.peek().is_some()
+                && hashes.all(|hash| {
+                    audit_denied.contains(hash) || denied_before.as_ref().is_some_and(|b| b.contains(hash))
+                })
+        };
         for (observation, mut tally) in tallies {
-            let known =
-                tally.stands || tally.proof() == Proof::Verdict || self.confirmed.contains(&observation);
+            let against = match tally.proof() {
+                Proof::Drop => Some(denied_elsewhere(&tally)),
+                Proof::Audit if !tally.passed() => Some(denied_at_other_end(&tally)),
+                _ => None,
+            };
+            let known = tally.stands || against.is_none() || self.confirmed.contains(&observation);
+            let against = against.unwrap_or_default();
             let decided = match when {
                 Settling::Interim => false,
-                Settling::Window => tally.waited || denied_elsewhere(&tally),
+                Settling::Window => tally.waited || against,
                 Settling::Final => true,
             };
             if !known && !decided {
                 tally.waited = true;
                 self.waiting.put(observation, tally);
-            } else if !known && denied_elsewhere(&tally) {
+            } else if !known && against {
                 settled.contradicted.push((observation, tally));
             } else {
                 tally.stands = true;
@@ -112,14 +128,20 @@ impl Windows {
         }
         settled.ready.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         settled.contradicted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        self.verdicts = Some(match (when, before) {
-            (Settling::Window, _) | (_, None) => verdicts,
-            (Settling::Interim | Settling::Final, Some(mut all)) => {
-                all.join(&verdicts);
-                all
-            }
-        });
+        self.verdicts = Some(kept(when, before, verdicts));
+        self.audit_denied = Some(kept(when, denied_before, audit_denied));
         settled
+    }
+}
+
+/// What is remembered of connections: of the last window (live), or of everything so far (replay).
+fn kept(when: Settling, before: Option<Sampled>, now: Sampled) -> Sampled {
+    match (when, before) {
+        (Settling::Window, _) | (_, None) => now,
+        (Settling::Interim | Settling::Final, Some(mut all)) => {
+            all.join(&now);
+            all
+        }
     }
 }
 
@@ -127,7 +149,7 @@ impl Windows {
 
 impl Confirmed {
     fn contains(&self, observation: &Observation) -> bool {
-        let hash = hash(observation);
+        let hash = observation.fingerprint();
         self.young.contains(&hash) || self.old.contains(&hash)
     }
 
@@ -135,15 +157,8 @@ impl Confirmed {
         if self.young.len() >= self.capacity {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(hash(observation));
+        self.young.insert(observation.fingerprint());
     }
-}
-
-fn hash(observation: &Observation) -> u64 {
-    use std::hash::{Hash, Hasher};
-    let mut hasher = Xxh3Default::new();
-    observation.hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl Filters {
         self.holds(flow.source.as_deref()) || self.holds(flow.destination.as_deref())
     }
 
-    fn holds(&self, endpoint: Option<&Endpoint>) -> bool {
+    pub(super) fn holds(&self, endpoint: Option<&Endpoint>) -> bool {
         match &self.interest.namespaces {
             Namespaces::All => true,
             only @ Namespaces::Only(_) => {

@@ -5,11 +5,13 @@
 mod drop_class;
 mod filter;
 mod guard;
+mod passed;
 mod request;
 mod skip;
 
 pub use drop_class::{Class, why};
 pub use filter::{Filters, ProtocolFilter, parse_reason};
+pub use passed::{Ends, is_denied_in_audit};
 pub use skip::Skip;
 
 use crate::flow::{Direction, DropReason, EventKind, Flow, Verdict};
@@ -25,6 +27,8 @@ pub enum Outcome {
         /// Which event says so.
         proof: Proof,
     },
+    /// The first packet of a connection that passed, told by a trace: each of these ends needs it.
+    Passed(Ends),
     /// Default deny dropped it, but no rule can come of it.
     Skipped(Skip),
     /// Dropped for another reason.
@@ -40,6 +44,14 @@ pub enum Outcome {
 pub enum Proof {
     /// A policy-verdict event: the datapath's own word. Or the proxy's own word on a request.
     Verdict,
+    /// A policy-verdict event of audit mode: it would have been dropped.
+    Audit,
+    /// A policy-verdict event of a connection that passed.
+    Allowed,
+    /// A trace of a connection that passed: both ends follow from who is a pod.
+    Trace,
+    /// The other end of a connection that a trace told of: the flow is counted for the first.
+    OtherEnd,
     /// A drop event (or one whose kind was masked): the direction is inferred by the agent.
     Drop,
 }
@@ -61,7 +73,7 @@ pub fn classify(flow: &Flow, filters: &Filters) -> Outcome {
         return outcome;
     }
     if flow.verdict != Verdict::Dropped {
-        return Outcome::NotDropped(flow.verdict);
+        return passed::classify(flow, filters);
     }
     if filters.ignore_reasons.contains(&flow.drop_reason) {
         return Outcome::Filtered(Filter::DropReason);

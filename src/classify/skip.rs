@@ -77,6 +77,8 @@ skips! {
     WorldNoIp "world_no_ip" "outside the cluster, but the flow has no usable address"
     /// Nothing stable to select by.
     NoUsableLabel "no_usable_label" "no label that outlives the pod: give the workload one (app.kubernetes.io/name), or use a CiliumClusterwideNetworkPolicy"
+    /// Audit mode let pass what a deny rule forbids, or what an allow rule wants authenticated.
+    AuditDenied "audit_denied" "audit mode let pass what a deny rule forbids or what has to be authenticated first; no allow rule helps once audit mode is off"
     /// Only drop events told it, and the verdict of the same connection says another direction.
     DirectionContradicted "direction_contradicted" "a drop event alone said so, and the policy verdict of the same connection says otherwise"
     /// A policy of the directory allows it.

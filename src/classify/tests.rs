@@ -6,7 +6,7 @@ use super::*;
 use crate::flow::{Endpoint, IcmpFamily, Interest, L4, Namespaces, TcpFlags};
 use crate::names::{Namespace, NodeName};
 
-fn pod(namespace: &str, app: &str) -> Option<Arc<Endpoint>> {
+pub(super) fn pod(namespace: &str, app: &str) -> Option<Arc<Endpoint>> {
     let labels = [format!("k8s:app={app}"), format!("k8s:io.kubernetes.pod.namespace={namespace}")];
     Some(Arc::new(Endpoint::new(4711, namespace, app, "", labels.iter().map(String::as_str))))
 }
@@ -16,7 +16,7 @@ fn syn() -> TcpFlags {
 }
 
 /// A SYN from shop/web to shop/cart that egress policy denied.
-fn flow() -> Flow {
+pub(super) fn flow() -> Flow {
     Flow {
         time: None,
         uuid: "u".into(),

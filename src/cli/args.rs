@@ -6,6 +6,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
 mod bootstrap;
+mod capture;
 mod caution;
 mod config;
 mod dev;
@@ -15,10 +16,13 @@ mod layered;
 mod reach;
 mod run;
 mod stream;
-mod watch;
 
 pub(super) use bootstrap::{BootstrapArgs, StarterName};
 pub(super) use caution::CautionArgs;
+mod verdicts;
+mod watch;
+
+pub(super) use capture::{FlowKind, RecordArgs};
 pub(super) use config::{ConfigArgs, ConfigCommand};
 pub(super) use dev::{CaptureArgs, DecideArgs, DevArgs, DevCommand, LoadArgs};
 pub(super) use evidence::{EvidenceArgs, EvidenceCommand, ExplainArgs, ExplainFormat, KeepArgs};
@@ -27,6 +31,7 @@ pub(super) use layered::{Kind, Layer, Place, Places, Setting, settings_of};
 pub(super) use reach::{ClusterArgs, ClusterDedup, ReachArgs};
 pub(super) use run::{GenerateArgs, ReplayArgs, RunArgs};
 pub(super) use stream::StreamArgs;
+pub(super) use verdicts::VerdictArgs;
 pub(super) use watch::WatchArgs;
 
 /// Turns the dropped flows of a Cilium cluster into the CiliumNetworkPolicy files that would have
@@ -96,6 +101,19 @@ Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal end
   kubectl exec … -- hubble observe -o jsonpb | cpg replay -"
     )]
     Replay(Box<ReplayArgs>),
+    /// Record flows from a Hubble Relay into a capture for later replays
+    #[command(
+        args_override_self = true,
+        after_help = "Examples:
+  cpg capture -n shop --duration 10m -o shop.jsonl.gz     everything that a replay can use, then
+  cpg replay --learn shop.jsonl.gz                        in any mode, as often as wanted
+  cpg capture --only drops -o - | cpg replay -            only what was dropped, through a pipe
+
+The lines are those of hubble observe -o jsonpb, with whole flows; queries, users and fragments of URLs, HTTP headers
+and the summary of L7 flows are left out, whatever the cluster redacts. The file appears when it is whole, also after
+Ctrl-C. Exit codes: 0 captured; 2 something kept cpg from doing its work."
+    )]
+    Capture(Box<RecordArgs>),
     /// Play a story through the real pipeline: a relay inside of the process, a small shop behind it
     #[command(after_help = "Examples:
   cpg demo                          play it once and look at the files
@@ -191,6 +209,7 @@ impl Command {
     pub(super) fn layered(&self) -> Option<Option<&std::path::Path>> {
         match self {
             Self::Generate(args) => Some(args.reach.hubble_config.as_deref()),
+            Self::Capture(args) => Some(args.reach.hubble_config.as_deref()),
             Self::Replay(_) | Self::Explain(_) => Some(None),
             _ => None,
         }
@@ -204,6 +223,7 @@ impl Args {
             Command::Generate(args) => args.run.hold,
             Command::Replay(args) => args.run.hold,
             Command::Bootstrap(_)
+            | Command::Capture(_)
             | Command::Demo(_)
             | Command::Validate(_)
             | Command::Explain(_)
@@ -219,6 +239,7 @@ impl Args {
             Command::Generate(args) => args.run.json,
             Command::Replay(args) => args.run.json,
             Command::Bootstrap(_)
+            | Command::Capture(_)
             | Command::Demo(_)
             | Command::Validate(_)
             | Command::Explain(_)

@@ -52,8 +52,9 @@ async fn follow(settings: settings::Generate, hold: &Hold, log: Log) -> anyhow::
         relay = connector.connect() => relay?,
     };
     hold.keys();
-    tracing::info!(server = %connector.name(), "connected; following dropped flows");
     let interest = run.filters.interest.clone();
+    let flows = if interest.learn { "flows" } else { "dropped flows" };
+    tracing::info!(server = %connector.name(), "connected; following {flows}");
     let counts = reach.dedup.cluster_or_none().await?;
     let cluster = match (&counts, &reach.cluster) {
         (Some(cluster), _) => Some(cluster.clone()),

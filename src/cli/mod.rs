@@ -3,6 +3,7 @@
 mod args;
 mod beside;
 mod bootstrap;
+mod capture;
 mod config;
 mod config_command;
 mod dedup;
@@ -77,6 +78,7 @@ fn run(args: Args, places: &Places, hold: &Hold) -> ExitCode {
             match args.command {
                 Command::Generate(args) => generate::run(*args, places, hold, log).await,
                 Command::Replay(args) => replay::run(*args, places, hold, log).await,
+                Command::Capture(args) => capture::run(*args, places, log).await,
                 Command::Demo(args) => demo::run(args, log).await,
                 Command::Bootstrap(args) => bootstrap::run(&args),
                 Command::Validate(args) => validate::run(&args),

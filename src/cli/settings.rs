@@ -6,6 +6,7 @@ use super::args::Args;
 use super::logging::Log;
 use crate::text::visible;
 
+mod capture;
 mod caution;
 mod generate;
 mod http;
@@ -14,7 +15,9 @@ mod replay;
 mod run;
 mod stop;
 mod value;
+mod verdicts;
 
+pub(super) use capture::Record;
 pub(super) use generate::Generate;
 pub(super) use output::{Ending, caps};
 pub(super) use replay::Replay;

@@ -20,17 +20,18 @@ pub struct Confidence {
     pub why: String,
 }
 
-/// High: the datapath gave its verdict on it, and there were at least two connections. Low: there was
-/// one, or only drop events told of it, whose direction the agent infers.
+/// High: the datapath gave its verdict on it or traced that it passed, and there were at least two connections.
+/// Low: there was one, or only drop events told of it, whose direction the agent infers.
 pub fn confidence(entry: &Entry) -> Confidence {
     let connections = entry.connections.count();
     let about = if entry.connections.is_exact() { "" } else { "about " };
     let seen = entry.seen();
-    let (level, why) = match (seen.verdict_events, connections) {
+    let told = if seen.verdicts() > 0 { "policy verdicts on" } else { "traces of" };
+    let (level, why) = match (seen.verdicts() + seen.traces, connections) {
         (0, _) => (Level::Low, "only drop events told of it, so its direction is inferred".to_owned()),
         (_, 0) => (Level::Low, "its flows do not tell connections apart".to_owned()),
         (_, 1) => (Level::Low, "one connection only".to_owned()),
-        (_, n) => (Level::High, format!("policy verdicts on {about}{n} connections")),
+        (_, n) => (Level::High, format!("{told} {about}{n} connections")),
     };
     Confidence { level, why }
 }

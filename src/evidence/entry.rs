@@ -48,6 +48,12 @@ pub struct Seen {
     pub verdict_events: u64,
     /// Drop events.
     pub drop_events: u64,
+    /// Policy-verdict events of audit mode.
+    pub audit_events: u64,
+    /// Policy-verdict events of connections that passed.
+    pub allowed_events: u64,
+    /// Traces of connections that passed: several of each packet.
+    pub traces: u64,
     /// When.
     pub times: Times,
 }
@@ -97,7 +103,14 @@ impl Entry {
     /// Takes in what a session saw.
     pub(super) fn see(&mut self, id: SessionId, tally: &Tally) {
         let times = Times { first: tally.first, last: tally.last };
-        let seen = Seen { verdict_events: tally.verdict_events, drop_events: tally.drop_events, times };
+        let seen = Seen {
+            verdict_events: tally.verdict_events,
+            drop_events: tally.drop_events,
+            audit_events: tally.audit_events,
+            allowed_events: tally.allowed_events,
+            traces: tally.traces + tally.traces_of_other_end,
+            times,
+        };
         self.join(
             Self {
                 sessions: BTreeMap::from([(id, seen)]),
@@ -163,10 +176,11 @@ impl Entry {
         all
     }
 
-    /// Packets that were dropped, at least: a denied packet makes a verdict event and a drop event.
+    /// Packets, at least: a denied packet makes a verdict event and a drop event; of what only traces told,
+    /// each connection counts as one.
     pub fn packets(&self) -> u64 {
         let seen = self.seen();
-        seen.verdict_events.max(seen.drop_events)
+        seen.verdicts().max(seen.drop_events).max(self.connections.count().min(seen.traces))
     }
 
     /// Takes down what was found when the policies were looked at. The time stays as long as what it says
@@ -197,6 +211,19 @@ impl Entry {
 // === impl Seen ===
 
 impl Seen {
+    /// Policy-verdict events, whatever they said.
+    pub fn verdicts(&self) -> u64 {
+        self.verdict_events.saturating_add(self.audit_events).saturating_add(self.allowed_events)
+    }
+
+    /// Its events by kind, each with its word; those of passing traffic only where there are some.
+    pub fn kinds(&self) -> Vec<(&'static str, u64)> {
+        let passing =
+            [("audited", self.audit_events), ("allowed", self.allowed_events), ("traces", self.traces)];
+        let dropped = [("verdicts", self.verdict_events), ("drops", self.drop_events)];
+        dropped.into_iter().chain(passing.into_iter().filter(|(_, n)| *n > 0)).collect()
+    }
+
     fn join(&mut self, other: Self, counts: Counts) {
         let both = |a: u64, b: u64| match counts {
             Counts::Same => a.max(b),
@@ -204,6 +231,9 @@ impl Seen {
         };
         self.verdict_events = both(self.verdict_events, other.verdict_events);
         self.drop_events = both(self.drop_events, other.drop_events);
+        self.audit_events = both(self.audit_events, other.audit_events);
+        self.allowed_events = both(self.allowed_events, other.allowed_events);
+        self.traces = both(self.traces, other.traces);
         self.times.join(other.times);
     }
 }

@@ -149,6 +149,12 @@ struct AcrossForm {
 struct SeenForm {
     verdict_events: u64,
     drop_events: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    audit_events: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    allowed_events: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    traces: u64,
     #[serde(flatten)]
     times: TimesForm,
 }
@@ -410,13 +416,14 @@ impl L7Form {
 
 impl SeenForm {
     fn of(seen: Seen) -> Self {
-        let Seen { verdict_events, drop_events, times } = seen;
-        Self { verdict_events, drop_events, times: TimesForm::of(times) }
+        let Seen { verdict_events, drop_events, audit_events, allowed_events, traces, times } = seen;
+        let times = TimesForm::of(times);
+        Self { verdict_events, drop_events, audit_events, allowed_events, traces, times }
     }
 
     fn seen(self) -> Seen {
-        let Self { verdict_events, drop_events, times } = self;
-        Seen { verdict_events, drop_events, times: times.times() }
+        let Self { verdict_events, drop_events, audit_events, allowed_events, traces, times } = self;
+        Seen { verdict_events, drop_events, audit_events, allowed_events, traces, times: times.times() }
     }
 }
 

@@ -82,6 +82,7 @@ prop_compose! {
             verdict_events,
             drop_events,
             times: Times::at(at(time)),
+            ..Seen::default()
         };
         Entry {
             sessions: sessions.into_iter().map(|(id, of)| (SessionId(id), seen(of))).collect(),

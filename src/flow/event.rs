@@ -75,8 +75,11 @@ pub enum Verdict {
 pub enum EventKind {
     /// 1: a drop notification. Its direction is inferred and can be wrong.
     Drop,
-    /// 4: a trace.
+    /// 4 at an observation point TO_*: a trace of a packet that was passed on.
     Trace,
+    /// 4 at an observation point FROM_*: a trace of a packet that arrived. Nothing is decided about it yet: it
+    /// may still be dropped, and its addresses are those from before service translation.
+    TraceOfArrival,
     /// 5: a policy verdict. Its direction is exact.
     PolicyVerdict,
     /// 129: an access-log entry of the L7 proxy.
@@ -140,10 +143,12 @@ impl Verdict {
 // === impl EventKind ===
 
 impl EventKind {
-    /// From `event_type.type`.
-    pub fn from_number(number: i32) -> Self {
+    /// From `event_type`: `type` and, of a trace, `sub_type` (`pkg/monitor/api/types.go`, TraceFromLxc and so
+    /// on; 0 is TO_ENDPOINT).
+    pub fn from_numbers(number: i32, sub_type: i32) -> Self {
         match number {
             1 => Self::Drop,
+            4 if matches!(sub_type, 5..=10 | 12) => Self::TraceOfArrival,
             4 => Self::Trace,
             5 => Self::PolicyVerdict,
             129 => Self::L7,

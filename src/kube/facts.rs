@@ -63,8 +63,8 @@ impl CiliumFacts {
         }
         if self.audit == Some(true) {
             warnings.push(
-                "Cilium only audits policies (policy-audit-mode: true): what it would deny is no drop, and cpg \
-                 follows drops. Turn audit mode off where policies are to be learned",
+                "Cilium only audits policies (policy-audit-mode: true): what it would deny is no drop and \
+                 counts only with --include-audit",
             );
         }
         if self.l7_proxy == Some(false) {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::classify::{Class, Filter, Outcome, Skip};
 use crate::flow::{DropReason, Flow, L7, L7Record, Verdict};
 use crate::health::Health;
@@ -21,6 +23,11 @@ pub struct Counters {
     /// Flows that became part of an observation. Those of observations that no rule could be made
     /// for are moved to `skipped` when that shows.
     pub needs: u64,
+    /// Flows in `needs` and `skipped` that were not dropped: audit mode let them pass, or they were learned
+    /// from.
+    pub passed: u64,
+    /// The earliest and the latest time of a flow that was read.
+    pub span: Option<(Timestamp, Timestamp)>,
     /// Flows of policy drops that no rule can come of.
     pub skipped: BTreeMap<Skip, u64>,
     /// Flows dropped for another reason.
@@ -122,8 +129,15 @@ impl Cap {
 impl Counters {
     /// Counts one flow, as many times as it stands for.
     pub(super) fn flow(&mut self, flow: &Flow, outcome: Outcome) {
+        if let Some(time) = flow.time {
+            self.span = union(self.span, Some((time, time)));
+        }
+        let may_be_rule = matches!(outcome, Outcome::Need { .. } | Outcome::Passed(_) | Outcome::Skipped(_));
+        if may_be_rule && flow.verdict != Verdict::Dropped {
+            self.passed += flow.count;
+        }
         match outcome {
-            Outcome::Need { .. } => self.needs += flow.count,
+            Outcome::Need { .. } | Outcome::Passed(_) => self.needs += flow.count,
             Outcome::Skipped(skip) => *self.skipped.entry(skip).or_default() += flow.count,
             Outcome::Dropped(class) => {
                 *self.dropped.entry((class, flow.drop_reason)).or_default() += flow.count
@@ -177,6 +191,9 @@ impl Counters {
 
     /// Moves flows from `needs` to a reason: it showed later that nothing can come of them.
     pub(super) fn move_to_skipped(&mut self, skip: Skip, flows: u64) {
+        if flows == 0 {
+            return;
+        }
         self.needs = self.needs.saturating_sub(flows);
         *self.skipped.entry(skip).or_default() += flows;
         match skip {
@@ -190,6 +207,8 @@ impl Counters {
     pub fn join(&mut self, other: Self) {
         let Self {
             needs,
+            passed,
+            span,
             skipped,
             dropped,
             not_dropped,
@@ -212,6 +231,8 @@ impl Counters {
         } = other;
         self.needs += needs;
         self.http_records += http_records;
+        self.passed += passed;
+        self.span = union(self.span, span);
         add(&mut self.skipped, skipped);
         add(&mut self.dropped, dropped);
         add(&mut self.not_dropped, not_dropped);
@@ -267,7 +288,7 @@ impl Counters {
 
     /// Flows that default deny dropped, whatever became of them. Never goes down.
     pub fn policy_drops(&self) -> u64 {
-        self.needs + sum(&self.skipped)
+        self.needs + sum(&self.skipped) - self.passed
     }
 
     /// Drops of one class.
@@ -278,6 +299,16 @@ impl Counters {
     /// Drops that no rule came of and that nobody asked to ignore.
     pub fn unhandled(&self) -> u64 {
         sum(&self.skipped) + sum(&self.dropped) - self.class(Class::Noise)
+    }
+}
+
+fn union(
+    a: Option<(Timestamp, Timestamp)>,
+    b: Option<(Timestamp, Timestamp)>,
+) -> Option<(Timestamp, Timestamp)> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+        (a, b) => a.or(b),
     }
 }
 

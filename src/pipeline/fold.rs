@@ -9,8 +9,10 @@ use jiff::Timestamp;
 
 use super::{Cap, Counters, LEDGER_CAPACITY, Vitals};
 use crate::aggregate::{Ledger, Room, observe};
-use crate::classify::{Class, Filters, Outcome, Skip, classify, is_policy_verdict, why};
-use crate::flow::{DropReason, Endpoint, Flow};
+use crate::classify::{
+    Class, Ends, Filters, Outcome, Proof, Skip, classify, is_denied_in_audit, is_policy_verdict, why,
+};
+use crate::flow::{Direction, DropReason, Endpoint, Flow};
 use crate::health::{is_broken, is_reported, remedy};
 use crate::source::{Item, NodeState};
 use crate::text::visible;
@@ -136,6 +138,12 @@ impl Fold {
         &mut self.counters
     }
 
+    /// Counts a flow by its verdict, whatever that is, and makes nothing of it.
+    pub(super) fn only_count(&mut self, flow: &Flow) {
+        self.common.vitals.flow();
+        self.counters.flow(flow, Outcome::NotDropped(flow.verdict));
+    }
+
     /// Folds one flow in.
     pub(super) fn flow(&mut self, flow: &Flow) {
         self.common.vitals.flow();
@@ -145,24 +153,18 @@ impl Fold {
         {
             self.ledger.note_verdict(connection);
         }
+        if self.filters.interest.audit
+            && is_denied_in_audit(flow)
+            && let Some(connection) = flow.connection()
+        {
+            self.ledger.note_audit_denied(connection);
+        }
         let outcome = match classify(flow, &self.filters) {
-            Outcome::Need { direction, proof } => match observe(flow, direction) {
-                Ok(observation) => {
-                    let skip = match self.ledger.fold(observation, flow, proof) {
-                        Room::Found => None,
-                        Room::Full => Some((Skip::LedgerFull, Cap::Ledger)),
-                        Room::ShareUsed => Some((Skip::SourceFull, Cap::Source)),
-                    };
-                    match skip {
-                        None => Outcome::Need { direction, proof },
-                        Some((skip, cap)) => {
-                            self.counters.cap(cap, 1);
-                            Outcome::Skipped(skip)
-                        }
-                    }
-                }
+            need @ Outcome::Need { direction, proof } => match self.need(flow, direction, proof) {
+                Ok(()) => need,
                 Err(skip) => Outcome::Skipped(skip),
             },
+            Outcome::Passed(ends) => self.passed(flow, ends),
             other => other,
         };
         if matches!(outcome, Outcome::Need { .. } | Outcome::Skipped(_) | Outcome::Dropped(_)) {
@@ -176,6 +178,35 @@ impl Fold {
         }
         if tracing::enabled!(tracing::Level::DEBUG) {
             self.tell(flow, outcome);
+        }
+    }
+
+    /// Folds in the observation that a flow makes.
+    fn need(&mut self, flow: &Flow, direction: Direction, proof: Proof) -> Result<(), Skip> {
+        let (skip, cap) = match self.ledger.fold(observe(flow, direction)?, flow, proof) {
+            Room::Found => return Ok(()),
+            Room::Full => (Skip::LedgerFull, Cap::Ledger),
+            Room::ShareUsed => (Skip::SourceFull, Cap::Source),
+        };
+        self.counters.cap(cap, 1);
+        Err(skip)
+    }
+
+    /// Folds in what the ends of a connection need. The flow is counted for the first of them that can have
+    /// it.
+    fn passed(&mut self, flow: &Flow, ends: Ends) -> Outcome {
+        let mut proof = Proof::Trace;
+        let mut why = None;
+        let asked = [(ends.egress, Direction::Egress), (ends.ingress, Direction::Ingress)];
+        for (_, direction) in asked.into_iter().filter(|(needs, _)| *needs) {
+            match self.need(flow, direction, proof) {
+                Ok(()) => proof = Proof::OtherEnd,
+                Err(skip) => why = why.or(Some(skip)),
+            }
+        }
+        match why {
+            Some(skip) if proof == Proof::Trace => Outcome::Skipped(skip),
+            _ => Outcome::Passed(ends),
         }
     }
 
@@ -202,7 +233,9 @@ impl Fold {
             Outcome::Skipped(skip) => (skip.as_str(), skip.advice()),
             Outcome::Dropped(Class::Noise) => return,
             Outcome::Dropped(class) => (class.as_str(), why(class, flow.drop_reason)),
-            Outcome::Need { .. } | Outcome::NotDropped(_) | Outcome::Filtered(_) => return,
+            Outcome::Need { .. } | Outcome::Passed(_) | Outcome::NotDropped(_) | Outcome::Filtered(_) => {
+                return;
+            }
         };
         let mut hasher = DefaultHasher::new();
         let (source, destination) = (side(flow.source.as_deref()), side(flow.destination.as_deref()));

@@ -67,7 +67,10 @@ pub struct Keeper {
 
 impl Keeper {
     /// A run that writes through `writer` every `flush_interval`, which is not zero.
-    pub fn new(filters: Arc<Filters>, flush_interval: Duration, writer: Writer) -> Self {
+    pub fn new(filters: Arc<Filters>, flush_interval: Duration, mut writer: Writer) -> Self {
+        if filters.interest.learn {
+            writer.learn();
+        }
         Self {
             filters,
             flush_interval,
@@ -384,10 +387,15 @@ impl Keeper {
             Some(file) => file.finish(&counters.health, &noise, &of).await,
             None => (None, None),
         };
+        let span =
+            counters.span.map(|(begin, end)| (begin, if coverage.is_some() { until.max(end) } else { end }));
+        let learning = writer.as_ref().and_then(|writer| writer.learning(span));
         let also_selected = writer.as_ref().map(Writer::also_selected).unwrap_or_default();
         Summary {
             namespaces_asked: filters.interest.namespaces.clone(),
             http_asked: filters.interest.http,
+            audit: filters.interest.audit,
+            learning,
             counters,
             waiting: writer.as_ref().map_or(0, Writer::waiting) as u64,
             writer_lost: writer.is_none(),

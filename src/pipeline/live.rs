@@ -26,6 +26,7 @@ mod again;
 mod door;
 mod round;
 mod seen;
+mod tap;
 mod watch;
 
 pub use again::Again;
@@ -33,6 +34,7 @@ use door::Wall;
 pub use door::{Answer, Asking, FlowStream, Lasting, Question, Reopen};
 use round::{Next, Round};
 use seen::{Known, Seen};
+pub(super) use tap::Tap;
 pub use watch::{GAPS, Watch};
 
 /// A stream that lives so long without a word counts as connected too: an agent on a quiet node says
@@ -68,6 +70,8 @@ pub struct Live<R: Reopen = Again> {
     /// Nothing from before this time was asked for.
     floor: Option<Timestamp>,
     wall: Wall,
+    /// Where items go as they came; then nothing is folded.
+    tap: Option<Tap>,
 }
 
 /// Since when there is no stream, and why.
@@ -118,7 +122,16 @@ impl<R: Reopen> Live<R> {
     pub(super) fn over(flows: R::Flows) -> Self {
         let wall = Wall::Real;
         let watch = Arc::new(Mutex::new(Watch::new(wall.now())));
-        Self { flows, reopen: None, watch, lasting: Lasting::default(), since: None, floor: None, wall }
+        Self {
+            flows,
+            reopen: None,
+            watch,
+            lasting: Lasting::default(),
+            since: None,
+            floor: None,
+            wall,
+            tap: None,
+        }
     }
 
     /// Reads until the run is to stop, or a stream ends for good.
@@ -215,8 +228,8 @@ impl<R: Reopen> Live<R> {
                 () = stop.stopped() => Turn::Stopped,
                 answer = async { match &mut round.asking { Some(asking) => asking.await, None => std::future::pending().await } } => Turn::Answer(answer),
                 () = due.as_mut() => Turn::Due,
-                item = async { match &mut round.next { Some(next) => next.flows.next().await, None => std::future::pending().await } } => Turn::Next(item),
-                item = self.flows.next() => Turn::Item(item),
+                item = async { match &mut round.next { Some(next) => { room(&self.tap).await; next.flows.next().await }, None => std::future::pending().await } } => Turn::Next(item),
+                item = async { room(&self.tap).await; self.flows.next().await } => Turn::Item(item),
             };
             match turn {
                 Turn::Stopped => return Read::Stopped,
@@ -291,10 +304,11 @@ impl<R: Reopen> Live<R> {
         self.tell(|watch, now| watch.opened(now, Some(since)));
     }
 
-    fn item(&self, reading: &mut Reading, item: Item) {
+    fn item(&mut self, reading: &mut Reading, item: Item) {
         back(&mut reading.gone);
         reading.failures = 0;
         let now = self.wall.now();
+        let raw = self.flows.take_raw();
         match &item {
             Item::Flow(flow) => {
                 reading.quiet = None;
@@ -309,8 +323,13 @@ impl<R: Reopen> Live<R> {
                         }
                     }
                 }
-                if known != Known::Repeated {
-                    fold.flow(flow);
+                match &self.tap {
+                    _ if known == Known::Repeated => {}
+                    Some(tap) => {
+                        fold.only_count(flow);
+                        tap.take(raw);
+                    }
+                    None => fold.flow(flow),
                 }
                 drop(fold);
                 // After the fold: a mark never tells of a flow that is not in a ledger.
@@ -321,6 +340,9 @@ impl<R: Reopen> Live<R> {
             Item::NodeStatus(status) => watch(&self.watch).status(status, now),
             Item::Undecodable => watch(&self.watch).undecodable(now),
             Item::Other => watch(&self.watch).alive(now),
+        }
+        if let (Some(tap), Item::Lost(_) | Item::NodeStatus(_)) = (&self.tap, &item) {
+            tap.take(raw);
         }
         lock(&reading.fold).item(item);
     }
@@ -363,6 +385,13 @@ impl<R: Reopen> Live<R> {
 /// The bookkeeping, also after another thread died while it held it.
 pub(super) fn watch(shared: &SharedWatch) -> std::sync::MutexGuard<'_, Watch> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until whoever takes the items can take one more.
+async fn room(tap: &Option<Tap>) {
+    if let Some(tap) = tap {
+        tap.room().await;
+    }
 }
 
 /// From when on the next stream has to deliver.

@@ -12,6 +12,7 @@
 
 mod background;
 mod backoff;
+mod capture;
 mod cluster;
 mod counters;
 mod feed;
@@ -20,6 +21,7 @@ mod health_file;
 mod held;
 mod keeper;
 mod keeping;
+mod learning;
 mod live;
 mod notices;
 mod other_side;
@@ -37,6 +39,7 @@ mod watched;
 mod writer;
 
 pub use backoff::Backoff;
+pub use capture::{CaptureSink, Captured, Written, capture};
 pub use counters::{Cap, Counters};
 pub use feed::{FeedEnd, Replay};
 pub use fold::{Common, Fold};
@@ -44,6 +47,7 @@ pub use health_file::HealthFile;
 pub use held::{Held, HeldBack};
 pub use keeper::{AFTER_SIGNAL, Keeper};
 pub use keeping::Keeping;
+pub use learning::Learning;
 pub use live::{
     Again, Answer, Asking, FlowStream, GAPS, Lasting, Live, Question, Reopen, SharedWatch, Watch,
 };

@@ -102,7 +102,7 @@ impl Screening {
             };
             let (skip, rule, by_rule) = counted;
             moved.push((skip, tally.events()));
-            *by_rule.entry(rule.clone()).or_default() += tally.events();
+            *by_rule.entry(rule.clone()).or_default() += tally.flows();
             if skip == Skip::AlreadyAllowed {
                 covered.push((observed, rule));
             }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::results::Change;
-use super::{Cap, Counters, FeedEnd, Results, watched};
+use super::{Cap, Counters, FeedEnd, Learning, Results, watched};
 use crate::classify::{Filter, Skip, why};
 use crate::coverage::Coverage;
 use crate::flow::{Identity, Namespaces, Verdict};
@@ -60,6 +60,10 @@ pub struct Summary {
     pub namespaces_asked: Namespaces,
     /// `--l7`: HTTP requests were asked for.
     pub http_asked: bool,
+    /// What audit mode let pass counts too.
+    pub audit: bool,
+    /// What came of learning from traffic that passes; `None` where that was not asked for.
+    pub learning: Option<Learning>,
     /// Namespaces that the relay knows, asked for when nothing matched.
     pub namespaces_of_relay: Option<BTreeSet<Namespace>>,
     /// What was watched and what was missed; `None` of captures.
@@ -109,6 +113,11 @@ impl Summary {
         } else {
             Exit::Done
         }
+    }
+
+    /// Whether only what was dropped asks for rules.
+    fn only_drops(&self) -> bool {
+        !self.audit && self.learning.is_none()
     }
 
     /// Whether no flow asked for a rule.
@@ -377,7 +386,8 @@ impl Summary {
                 format!(" in {}", set.iter().map(Namespace::as_str).collect::<Vec<_>>().join(", "))
             }
         };
-        writeln!(f, "  no drop{asked} asked for a rule; namespaces seen: {seen}")
+        let what = if self.only_drops() { "drop" } else { "flow" };
+        writeln!(f, "  no {what}{asked} asked for a rule; namespaces seen: {seen}")
     }
 }
 
@@ -386,15 +396,19 @@ impl fmt::Display for Summary {
         let c = &self.counters;
         writeln!(
             f,
-            "cpg: {} in {:.1} s, {} of them dropped for want of a rule",
+            "cpg: {} in {:.1} s, {} of them {}",
             count(c.flows(), "flow"),
             self.elapsed.as_secs_f64(),
-            grouped(c.needs)
+            grouped(c.needs),
+            if self.only_drops() { "dropped for want of a rule" } else { "in want of a rule" }
         )?;
         self.drops(f)?;
         self.captures(f)?;
         if let Some(coverage) = &self.coverage {
             watched::lines(coverage, f)?;
+        }
+        if let Some(learning) = &self.learning {
+            write!(f, "{learning}")?;
         }
         self.namespaces(f)?;
         self.policies(f)?;

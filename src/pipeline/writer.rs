@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Results;
+use super::learning::{Arrivals, Learning};
 use super::other_side::{Asked, OtherSides};
 use super::screening::Screening;
 use super::shutdown::Stage;
@@ -42,6 +43,8 @@ pub struct Writer {
     seen: BTreeSet<Arc<Identity>>,
     screening: Screening,
     sorting: Sorting,
+    /// When each need came first, where that is told.
+    arrivals: Option<Arrivals>,
     stage: Stage,
     /// What the other ends of its rules say.
     sides: OtherSides,
@@ -63,11 +66,22 @@ impl Writer {
             seen: BTreeSet::new(),
             screening: Screening::default(),
             sorting: Sorting::new(Caution::default(), Pending::default()),
+            arrivals: None,
             stage: Stage::default(),
             sides: OtherSides::new(),
             recorder: None,
             collapse: None,
         }
+    }
+
+    /// Takes down when each need came first.
+    pub(super) fn learn(&mut self) {
+        self.arrivals = Some(Arrivals::default());
+    }
+
+    /// What was learned in this time; `None` where nothing was to be.
+    pub(super) fn learning(&self, watched: Option<(Timestamp, Timestamp)>) -> Option<Learning> {
+        self.arrivals.as_ref().map(|arrivals| arrivals.learning(watched))
     }
 
     /// What these policies decide already is not written from now on.
@@ -130,9 +144,14 @@ impl Writer {
         let mut moved = Moved::new();
         let mut settled = self.windows.close(ledger, when);
         for (_, tally) in &settled.contradicted {
-            moved.push((Skip::DirectionContradicted, tally.events()));
+            let audited = tally.proof() == crate::classify::Proof::Audit;
+            let skip = if audited { Skip::AuditDenied } else { Skip::DirectionContradicted };
+            moved.push((skip, tally.events()));
         }
         self.refuse(&settled.refused, &mut moved);
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals.note(&settled.ready);
+        }
         self.remember(&settled.ready);
         self.results.by_drop_only +=
             settled.ready.iter().filter(|(_, t)| t.proof() == crate::classify::Proof::Drop).count() as u64;

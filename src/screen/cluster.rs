@@ -152,7 +152,7 @@ impl ClusterKnown {
         let rule = format!("{ruling}{absent}");
         match allows {
             false => InCluster::Denied(rule),
-            true if is_transient(seen, tally.last) => InCluster::Transient(rule),
+            true if !tally.passed() && is_transient(seen, tally.last) => InCluster::Transient(rule),
             true => InCluster::Allowed(rule),
         }
     }

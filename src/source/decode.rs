@@ -157,7 +157,7 @@ impl Decoder {
             node: self.node(if envelope_node.is_empty() { &node_name } else { envelope_node }),
             verdict: self.verdict(i64::from(verdict)),
             event: self.event(
-                event_type.map_or(0, |event| i64::from(event.r#type)),
+                event_type.map_or((0, 0), |event| (i64::from(event.r#type), i64::from(event.sub_type))),
                 kind == i32::from(wire::FlowType::L7),
             ),
             drop_reason: self.drop_reason(reason),
@@ -174,7 +174,7 @@ impl Decoder {
             denied_by: egress_denied_by
                 .iter()
                 .chain(&ingress_denied_by)
-                .filter_map(|policy| policy_name(&policy.kind, &policy.namespace, &policy.name))
+                .map(|policy| policy_name(&policy.kind, &policy.namespace, &policy.name))
                 .collect(),
         }
     }
@@ -328,14 +328,14 @@ impl Decoder {
     ///
     /// Where a mask left the type out, a record of the L7 proxy (`Type`) is still known as one: it is no
     /// drop of the datapath, whatever its verdict.
-    pub(super) fn event(&mut self, number: i64, is_l7: bool) -> EventKind {
+    pub(super) fn event(&mut self, (number, sub_type): (i64, i64), is_l7: bool) -> EventKind {
         if number == 0 && is_l7 {
             return EventKind::L7;
         }
         if !matches!(number, 0..=7 | 129 | 130) {
             self.unknown.count(UnknownKind::EventType, Some(number));
         }
-        EventKind::from_number(clamped(number))
+        EventKind::from_numbers(clamped(number), clamped(sub_type))
     }
 
     pub(super) fn direction(&mut self, number: i64) -> Option<Direction> {
@@ -457,10 +457,9 @@ pub(super) fn endpoint<'a>(
 }
 
 /// `kind namespace/name` of a policy, without the parts that Hubble does not tell.
-pub(super) fn policy_name(kind: &str, namespace: &str, name: &str) -> Option<Box<str>> {
-    if name.is_empty() {
-        return None;
-    }
+pub(super) fn policy_name(kind: &str, namespace: &str, name: &str) -> Box<str> {
+    // Policies from files have none; that something denied it is known all the same.
+    let name = if name.is_empty() { "(without a name)" } else { name };
     let mut out = String::with_capacity(kind.len() + namespace.len() + name.len() + 2);
     for (part, joint) in [(kind, ' '), (namespace, '/')] {
         if !part.is_empty() {
@@ -469,7 +468,7 @@ pub(super) fn policy_name(kind: &str, namespace: &str, name: &str) -> Option<Box
         }
     }
     out.push_str(name);
-    Some(safe(&out))
+    safe(&out)
 }
 
 /// Free text from outside, safe to print.

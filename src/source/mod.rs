@@ -27,6 +27,7 @@ pub mod relay;
 pub mod replay;
 pub mod unknown;
 mod wanted;
+pub mod whole;
 
 /// What every source yields.
 #[derive(Debug, Clone, PartialEq)]

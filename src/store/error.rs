@@ -37,6 +37,14 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// A capture cannot be written. What was in its place is as it was.
+    #[error("cannot write the capture {}: {source}", path.display())]
+    Capture {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A file or directory with evidence cannot be read or written. Nothing was changed.
     #[error("cannot {verb} the evidence {}: {source}; name another place with --evidence-dir, or do without it with --no-evidence", path.display())]
     Evidence {
@@ -85,6 +93,10 @@ impl StoreError {
 
     pub(super) fn evidence(verb: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Evidence { verb, path: path.to_owned(), source }
+    }
+
+    pub(super) fn capture(path: &Path, source: io::Error) -> Self {
+        Self::Capture { path: path.to_owned(), source }
     }
 
     pub(super) fn write(path: &Path, source: io::Error) -> Self {

@@ -3,6 +3,7 @@
 
 mod applied;
 mod atomic;
+mod capture_file;
 mod cluster;
 mod error;
 mod evidence;
@@ -15,6 +16,7 @@ mod private;
 mod single;
 
 pub use applied::{Addition, Applied, Outcome};
+pub use capture_file::{CaptureFile, Packing};
 pub use cluster::{ClusterIdentity, StampError};
 pub use error::StoreError;
 pub use evidence::{EvidenceFiles, EvidenceText, evidence_dir};

@@ -50,3 +50,4 @@ mod support;
 mod testbed;
 mod tls;
 mod validate;
+mod verdicts;

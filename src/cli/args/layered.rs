@@ -101,7 +101,7 @@ impl Args {
                 command
             };
             command = under(command).mut_subcommand("generate", under).mut_subcommand("replay", under);
-            command = command.mut_subcommand("explain", under);
+            command = command.mut_subcommand("explain", under).mut_subcommand("capture", under);
         }
         let usage = |e: clap::Error| Usage { text: e.render().to_string(), is_mistake: e.use_stderr() };
         let matches = command.try_get_matches_from(line).map_err(usage)?;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args as Group;
 use clap::builder::FalseyValueParser;
 
-use super::{CautionArgs, ClusterArgs, ClusterDedup, HttpArgs, KeepArgs, ReachArgs, StreamArgs, WatchArgs};
+use super::{
+    CautionArgs, ClusterArgs, ClusterDedup, HttpArgs, KeepArgs, ReachArgs, StreamArgs, VerdictArgs, WatchArgs,
+};
 
 #[derive(Debug, Group)]
 pub(in crate::cli) struct GenerateArgs {
@@ -69,6 +71,8 @@ pub(in crate::cli) struct RunArgs {
     /// Leave out drops with this reason, by its name in Hubble (repeatable)
     #[arg(long, env = "CPG_IGNORE_DROP_REASON", value_name = "REASON", value_delimiter = ',')]
     pub(in crate::cli) ignore_drop_reason: Vec<String>,
+    #[command(flatten)]
+    pub(in crate::cli) verdicts: VerdictArgs,
     /// Leave out what a policy in the cluster allows already: auto, true or false. auto: where the cluster is
     /// reached through a kubeconfig (replay: only where --kubeconfig or --context was given, as flag or CPG_
     /// variable) and RBAC permits; true: anything that prevents it is an error

@@ -113,6 +113,9 @@ fn seen(explained: &Explained, entry: &Entry) -> Map<String, Value> {
             };
             session["verdict_events"] = seen.verdict_events.into();
             session["drop_events"] = seen.drop_events.into();
+            session["audit_events"] = seen.audit_events.into();
+            session["allowed_events"] = seen.allowed_events.into();
+            session["traces"] = seen.traces.into();
             session["first"] = time(seen.times).0;
             session["last"] = time(seen.times).1;
             session
@@ -124,6 +127,9 @@ fn seen(explained: &Explained, entry: &Entry) -> Map<String, Value> {
         "packets": entry.packets(),
         "verdict_events": all.verdict_events,
         "drop_events": all.drop_events,
+        "audit_events": all.audit_events,
+        "allowed_events": all.allowed_events,
+        "traces": all.traces,
         "first": time(all.times).0,
         "last": time(all.times).1,
         "nodes": entry.nodes.iter().map(|node| node.as_str()).collect::<Vec<_>>(),

@@ -159,16 +159,17 @@ impl Page {
             return;
         }
         let all = entry.seen();
+        let kinds: Vec<String> =
+            all.kinds().iter().map(|(word, n)| format!("{word} {}", grouped(*n))).collect();
         let about = if entry.connections.is_exact() { "" } else { "about " };
         let connections = count(entry.connections.count(), "connection");
         let sessions = entry.sessions.len() as u64 + entry.older.sessions;
         self.line(
             4,
             &format!(
-                "{about}{connections}, {} (verdicts {}, drops {}) in {}, {} to {}",
+                "{about}{connections}, {} ({}) in {}, {} to {}",
                 count(entry.packets(), "packet"),
-                grouped(all.verdict_events),
-                grouped(all.drop_events),
+                kinds.join(", "),
                 count(sessions, "session"),
                 time(all.times.first),
                 time(all.times.last)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::caution::caution;
 use super::http::Http;
 use super::output::{Output, output};
+use super::verdicts::verdicts;
 use super::{COVERAGE, Ending, LOCK_PATIENCE, Mistakes, duration, keep};
 use crate::classify::{Filters, ProtocolFilter, parse_reason};
 use crate::cli::args::RunArgs;
@@ -49,6 +50,7 @@ impl Run {
             flush_interval,
             ignore_protocol,
             ignore_drop_reason,
+            verdicts: asked,
             cluster_dedup: _,
             fail_on_infra_drops,
             hold: _,
@@ -90,6 +92,7 @@ impl Run {
             },
             ..Filters::default()
         };
+        verdicts(&asked, &mut filters.interest);
         for text in &ignore_protocol {
             match ProtocolFilter::parse(text) {
                 Ok(protocol) => {

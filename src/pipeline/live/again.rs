@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Answer, Asking, FlowStream, Lasting, Live, Question, Reopen, Wall, Watch};
+use super::{Answer, Asking, FlowStream, Lasting, Live, Question, Reopen, Tap, Wall, Watch};
 use crate::flow::Interest;
 use crate::source::relay::{ConnectError, Connector, Flows, Relay, Start};
 use crate::source::unknown::UnknownValues;
@@ -15,6 +16,8 @@ pub struct Again {
     connector: Connector,
     interest: Interest,
     relay: Relay,
+    /// Whole flows are asked for.
+    whole: bool,
 }
 
 impl Live<Again> {
@@ -38,15 +41,36 @@ impl Live<Again> {
         };
         let start = since.map_or(lasting.start, Start::Since);
         let flows = relay.flows(&interest, start);
-        let reopen = Some(Again { connector, interest, relay });
-        Self { flows, reopen, watch: Arc::new(Mutex::new(watch)), lasting, since, floor, wall }
+        let reopen = Some(Again { connector, interest, relay, whole: false });
+        let watch = Arc::new(Mutex::new(watch));
+        Self { flows, reopen, watch, lasting, since, floor, wall, tap: None }
+    }
+
+    /// From the start everything goes to `tap`, as it comes from the relay.
+    #[must_use]
+    pub(in crate::pipeline) fn tapped(mut self, tap: Tap) -> Self {
+        if let Some(reopen) = &mut self.reopen {
+            reopen.whole = true;
+            self.flows = reopen.open(self.since.map_or(self.lasting.start, Start::Since));
+        }
+        self.tap = Some(tap);
+        self
     }
 
     /// Reads this stream until it ends.
     pub fn once(flows: Flows) -> Self {
         let wall = Wall::Real;
         let watch = Arc::new(Mutex::new(Watch::new(wall.now())));
-        Self { flows, reopen: None, watch, lasting: Lasting::default(), since: None, floor: None, wall }
+        Self {
+            flows,
+            reopen: None,
+            watch,
+            lasting: Lasting::default(),
+            since: None,
+            floor: None,
+            wall,
+            tap: None,
+        }
     }
 }
 
@@ -59,6 +83,9 @@ impl Reopen for Again {
     }
 
     fn open(&self, start: Start) -> Flows {
+        if self.whole {
+            return self.relay.whole_flows(&self.interest, start);
+        }
         self.relay.flows(&self.interest, start)
     }
 
@@ -105,5 +132,9 @@ impl Reopen for Again {
 impl FlowStream for Flows {
     fn take_unknown(&mut self) -> UnknownValues {
         Flows::take_unknown(self)
+    }
+
+    fn take_raw(&mut self) -> Option<Bytes> {
+        Flows::take_raw(self)
     }
 }

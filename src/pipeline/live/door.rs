@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_stream::Stream;
@@ -16,6 +17,11 @@ use crate::source::unknown::UnknownValues;
 pub trait FlowStream: Stream<Item = Result<Item, StreamEnd>> + Unpin + Send + 'static {
     /// The values counted as unknown since the last call.
     fn take_unknown(&mut self) -> UnknownValues;
+
+    /// The last item as it came, once, where it is kept.
+    fn take_raw(&mut self) -> Option<Bytes> {
+        None
+    }
 }
 
 /// The relay, as a stream that lasts needs it.

@@ -210,6 +210,7 @@ async fn play(acts: &[Act], stop_after: u64, lasting: Lasting, answers: Answers)
         since: None,
         floor: None,
         wall: Wall::Told(start(), begin),
+        tap: None,
     };
     let fold = Arc::new(Mutex::new(Fold::new(Arc::default())));
     let stop = Stop::default();

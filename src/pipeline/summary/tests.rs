@@ -4,6 +4,8 @@ use super::*;
 
 fn summary(end: FeedEnd) -> Summary {
     Summary {
+        audit: false,
+        learning: None,
         counters: Counters::default(),
         results: Results::default(),
         also_selected: Vec::new(),

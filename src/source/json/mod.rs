@@ -173,6 +173,8 @@ struct LineIcmp {
 struct LineEventType {
     #[serde(default, rename = "type")]
     kind: Int,
+    #[serde(default, alias = "subType")]
+    sub_type: Int,
 }
 
 #[derive(Deserialize)]
@@ -311,7 +313,8 @@ impl LineFlow<'_> {
             },
             event: {
                 let is_l7 = self.kind.is_some_and(|kind| matches!(kind.get(), "\"L7\"" | "2" | "\"2\""));
-                decoder.event(self.event_type.map_or(0, |event| event.kind.0), is_l7)
+                let event = self.event_type.map_or((0, 0), |event| (event.kind.0, event.sub_type.0));
+                decoder.event(event, is_l7)
             },
             drop_reason: drop_reason(&self.drop_reason_desc, &self.drop_reason, decoder),
             direction: number(
@@ -334,7 +337,7 @@ impl LineFlow<'_> {
                 .iter()
                 .flatten()
                 .flatten()
-                .filter_map(|policy| decode::policy_name(&policy.kind.0, &policy.namespace.0, &policy.name.0))
+                .map(|policy| decode::policy_name(&policy.kind.0, &policy.namespace.0, &policy.name.0))
                 .collect(),
         }
     }

@@ -271,7 +271,12 @@ fn both_wires_give_the_same_flow() {
     let names: Vec<_> = by.denied_by.iter().map(|name| &**name).collect();
     assert_eq!(
         names,
-        ["CiliumNetworkPolicy shop/deny-web", "old\\u{1b}", "CiliumClusterwideNetworkPolicy all"]
+        [
+            "CiliumNetworkPolicy shop/deny-web",
+            "old\\u{1b}",
+            "CiliumClusterwideNetworkPolicy all",
+            "(without a name)"
+        ]
     );
 
     // Values newer than this version.

@@ -115,7 +115,12 @@ impl Relay {
 
     /// Follows the flows of this interest, from this point. Nothing is sent before the first poll.
     pub fn flows(&self, interest: &Interest, start: Start) -> Flows {
-        Flows::new(self.clone(), interest, start)
+        Flows::new(self.clone(), interest, start, false)
+    }
+
+    /// As [`Relay::flows`], without a field mask, and with the bytes of each message.
+    pub fn whole_flows(&self, interest: &Interest, start: Start) -> Flows {
+        Flows::new(self.clone(), interest, start, true)
     }
 
     /// The namespaces with flows in the last hour, for messages; `None` where the server cannot tell.

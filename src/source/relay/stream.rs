@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio_stream::Stream;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -43,6 +44,10 @@ pub struct Flows {
     decoder: Decoder,
     /// The request that is open has a field mask.
     masked: bool,
+    /// Whole flows are asked for, and the bytes of each message are kept.
+    whole: bool,
+    /// Those of the last item.
+    raw: Option<Bytes>,
     state: State,
 }
 
@@ -59,11 +64,13 @@ enum State {
 // === impl Flows ===
 
 impl Flows {
-    pub(super) fn new(relay: Relay, interest: &Interest, start: Start) -> Self {
+    pub(super) fn new(relay: Relay, interest: &Interest, start: Start, whole: bool) -> Self {
         let mut flows = Self {
             whitelist: wanted::whitelist(interest),
             start,
-            masked: !relay.mask_refused.load(Ordering::Relaxed),
+            masked: !whole && !relay.mask_refused.load(Ordering::Relaxed),
+            whole,
+            raw: None,
             decoder: Decoder::new(),
             state: State::Ended,
             relay,
@@ -75,6 +82,11 @@ impl Flows {
     /// The values counted as unknown since the last call.
     pub fn take_unknown(&mut self) -> UnknownValues {
         self.decoder.take_unknown()
+    }
+
+    /// The last item as it came, once; `None` where whole flows were not asked for.
+    pub fn take_raw(&mut self) -> Option<Bytes> {
+        self.raw.take()
     }
 
     fn open(&mut self) {
@@ -94,12 +106,12 @@ impl Flows {
             field_mask: self.masked.then_some(prost_types::FieldMask { paths }),
             ..Default::default()
         };
-        let channel = self.relay.channel.clone();
+        let (channel, codec) = (self.relay.channel.clone(), Lenient { whole: self.whole });
         self.state = State::Opening(Box::pin(async move {
             let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(LONGEST_MESSAGE);
             client.ready().await.map_err(|e| Status::from_error(e.into()))?;
             let path = PathAndQuery::from_static(GET_FLOWS);
-            let response = client.server_streaming(Request::new(request), path, Lenient).await;
+            let response = client.server_streaming(Request::new(request), path, codec).await;
             response.map(tonic::Response::into_inner)
         }));
     }
@@ -143,8 +155,9 @@ impl Stream for Flows {
                 },
                 State::Reading(stream) => {
                     return Poll::Ready(Some(match ready!(Pin::new(&mut **stream).poll_next(cx)) {
-                        Some(Ok(Err(_))) => Ok(Item::Undecodable),
-                        Some(Ok(Ok(response))) => {
+                        Some(Ok((Err(_), _))) => Ok(Item::Undecodable),
+                        Some(Ok((Ok(response), raw))) => {
+                            this.raw = raw;
                             let mut item = this.decoder.response(response);
                             if let Item::NodeStatus(NodeStatus { state: NodeState::Error, message, .. }) =
                                 &mut item
