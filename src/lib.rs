@@ -10,9 +10,9 @@
 //! ```text
 //!                          the cluster's policies (kube) ─┐
 //!  Hubble Relay ─┐                                        ▼
-//!  capture file ─┼▶ source ─▶ classify ─▶ aggregate ─▶ screen ─▶ build ─▶ merge ─▶ store ─▶ policies/<namespace>/<workload>.yaml
-//!  demo relay  ──┘     │          │                       │                          │
-//!                      │          │                       └──────────────────────────┴─▶ evidence: why each rule exists, for cpg explain
+//!  capture file ─┼▶ source ─▶ classify ─▶ aggregate ─▶ screen ─▶ triage ─▶ build ─▶ merge ─▶ store ─▶ policies/<namespace>/<workload>.yaml
+//!  demo relay  ──┘     │          │                       │                                     │
+//!                      │          │                       └─────────────────────────────────────┴─▶ evidence: why each rule exists, for cpg explain
 //!                      │          └─▶ health: drops that no rule helps, cluster-health.json
 //!                      └─▶ coverage: what was watched and what was missed, coverage.json and --state-dir
 //!
@@ -29,6 +29,7 @@
 //! | [`classify`] | what a flow means: a need, another kind of drop, nothing; the user's filters | yes |
 //! | [`aggregate`] | observations, tallies, ledgers that join in any order, windows | yes |
 //! | [`screen`] | what existing policies say about an observation; nothing unconfirmed is written | yes |
+//! | [`triage`] | of what is new: written, pending, held back, or of a moment only | yes |
 //! | [`build`] | observations → rules: selectors, peers, ports | yes |
 //! | [`merge`] | rules joined into an existing file, at node level | yes |
 //! | [`evidence`] | why each rule exists: what was seen of it, and whether it still stands | yes |
@@ -36,7 +37,7 @@
 //! | [`health`] | what is broken in the cluster: drops by reason and place, remedies, `cluster-health.json` | yes |
 //! | [`kube`] | kubeconfig; the way to the relay: Service, pod, port-forward; the cluster's policies | no |
 //! | [`coverage`] | gaps: what was not watched, and why; the share of the time that was | yes |
-//! | [`state`] | up to when each node was watched, kept over restarts | no |
+//! | [`state`] | up to when each node was watched, and what is pending, kept over restarts | no |
 //! | [`demo`] | a relay inside the process that plays a story; captures with their truth | no |
 //! | [`bootstrap`] | the policies to begin with, for a namespace | yes |
 //! | [`pipeline`] | the stages joined; counters, windows, shutdown, summary | no |
@@ -60,6 +61,8 @@ pub mod classify;
 pub mod aggregate;
 
 pub mod screen;
+
+pub mod triage;
 
 pub mod build;
 

@@ -9,13 +9,15 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::sample::Sampled;
-use super::{Observation, ObservedPeer, Tally};
+use super::{Addresses, Observation, ObservedPeer, Tally};
 use crate::classify::Proof;
 use crate::flow::{Connection, Direction, Flow, Identity};
 use crate::policy::Entity;
 
 /// Verdicts remembered to judge observations that only drop events told; above it a fair sample.
 const VERDICTS: usize = 16_384;
+/// Addresses of pods remembered in one window.
+const ADDRESSES: usize = 32_768;
 /// One source gets this part of the room at most.
 const SHARES: usize = 4;
 
@@ -27,6 +29,7 @@ pub struct Ledger {
     sources: HashMap<Source, usize>,
     /// Connections of policy verdicts, also of those that made no observation.
     pub(super) verdicts: Sampled,
+    pub(super) addresses: Addresses,
     pub(super) capacity: usize,
 }
 
@@ -68,7 +71,13 @@ impl Source {
 impl Ledger {
     /// A ledger that holds at most so many observations, and a quarter of them from one source.
     pub fn new(capacity: usize) -> Self {
-        Self { tallies: HashMap::new(), sources: HashMap::new(), verdicts: Sampled::new(VERDICTS), capacity }
+        Self {
+            tallies: HashMap::new(),
+            sources: HashMap::new(),
+            verdicts: Sampled::new(VERDICTS),
+            addresses: Addresses::new(ADDRESSES),
+            capacity,
+        }
     }
 
     /// Folds in a flow that made this observation. One that is new and finds no room is not counted.
@@ -93,9 +102,15 @@ impl Ledger {
         self.verdicts.insert(connection.0);
     }
 
+    /// Remembers whose the addresses of this flow are, whether or not it makes an observation.
+    pub fn note_addresses(&mut self, flow: &Flow) {
+        self.addresses.note(flow);
+    }
+
     /// Joins another ledger; gives back what did not fit.
     pub fn join(&mut self, other: Self) -> Vec<(Observation, Tally)> {
         self.verdicts.join(&other.verdicts);
+        self.addresses.join(other.addresses);
         self.take_back(other.tallies)
     }
 

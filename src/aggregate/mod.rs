@@ -3,12 +3,14 @@
 //! Memory grows with distinct observations, never with flows. Ledgers can be joined in any order:
 //! threads, files, halves and windows give the same result.
 
+mod addresses;
 mod ledger;
 mod observation;
 mod sample;
 mod tally;
 mod window;
 
+pub use addresses::Addresses;
 pub use ledger::{Ledger, Room};
 pub use observation::{Observation, ObservedPeer, Request, observe};
 pub use sample::Smallest;

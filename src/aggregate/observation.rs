@@ -111,6 +111,10 @@ fn subject_of(endpoint: &Endpoint) -> Result<Arc<Identity>, Skip> {
 fn peer_of(endpoint: &Endpoint, address: Option<IpAddr>) -> Result<ObservedPeer, Skip> {
     let identity = &endpoint.identity;
     if let Some(entity) = entity_of(endpoint) {
+        // A pod that Cilium does not manage is one for good, and has a name too.
+        if entity == Entity::Init && endpoint.address_is_pod {
+            return Err(Skip::IdentityRace);
+        }
         return Ok(ObservedPeer::Entity(entity));
     }
     if identity.is_world() {
@@ -227,6 +231,13 @@ mod tests {
             "192.0.2.1",
             api,
         );
+    }
+
+    #[test]
+    fn a_pod_whose_labels_are_not_known_yet_is_no_entity() {
+        let at = |number, label| Some(Endpoint::new(number, "shop", "api-1", "", [label]));
+        check(at(5, "reserved:init"), "10.0.0.2", Err(Skip::IdentityRace));
+        check(at(3, "reserved:unmanaged"), "10.0.0.2", Ok(ObservedPeer::Entity(Entity::Unmanaged)));
     }
 
     #[test]

@@ -73,6 +73,23 @@ impl Tally {
         if self.verdict_events > 0 { Proof::Verdict } else { Proof::Drop }
     }
 
+    /// What an earlier run saw of an observation that is not written yet: who made connections, and when. Its
+    /// events are in that run's counters.
+    pub fn carried(
+        connections: impl IntoIterator<Item = u64>,
+        first: Option<Timestamp>,
+        last: Option<Timestamp>,
+        nodes: impl IntoIterator<Item = NodeName>,
+    ) -> Self {
+        let mut tally = Self { first, last, stands: true, ..Self::default() };
+        connections.into_iter().for_each(|hash| {
+            tally.connections.insert(hash);
+        });
+        tally.nodes.extend(nodes);
+        tally.cut_nodes();
+        tally
+    }
+
     /// Folds one flow in.
     pub(super) fn fold(&mut self, flow: &Flow, proof: Proof, connection: Option<Connection>) {
         match proof {
@@ -164,7 +181,7 @@ impl Sample {
 }
 
 /// The earlier of two times, where one may be unknown.
-fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+pub(super) fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),

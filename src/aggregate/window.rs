@@ -9,7 +9,7 @@ use hashbrown::HashSet;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::sample::Sampled;
-use super::{Ledger, Observation, Tally};
+use super::{Addresses, Ledger, Observation, Tally};
 use crate::classify::Proof;
 
 /// When observations that only drop events told are decided.
@@ -33,7 +33,7 @@ pub struct Windows {
 }
 
 /// What a closed window gives, each sorted by observation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Settled {
     /// Observations that stand.
     pub ready: Vec<(Observation, Tally)>,
@@ -42,6 +42,8 @@ pub struct Settled {
     pub contradicted: Vec<(Observation, Tally)>,
     /// Observations for which there was no room.
     pub refused: Vec<(Observation, Tally)>,
+    /// Whose the addresses of the window were.
+    pub addresses: Addresses,
 }
 
 /// Hashes of observations that stood once, in two generations, so that the memory is bounded and
@@ -80,8 +82,8 @@ impl Windows {
     pub fn close(&mut self, mut ledger: Ledger, when: Settling) -> Settled {
         let capacity = ledger.capacity;
         let refused = ledger.join(std::mem::replace(&mut self.waiting, Ledger::new(capacity)));
-        let mut settled = Settled { refused, ..Settled::default() };
-        let Ledger { tallies, verdicts, .. } = ledger;
+        let Ledger { tallies, verdicts, addresses, .. } = ledger;
+        let mut settled = Settled { ready: Vec::new(), contradicted: Vec::new(), refused, addresses };
         let before = self.verdicts.take();
         let denied_elsewhere = |tally: &Tally| {
             tally

@@ -69,6 +69,10 @@ skips! {
     InvalidName "invalid_name" "the namespace is not a name that Kubernetes allows"
     /// World by its labels, a pod by its address.
     WorldLabelOnPod "world_label_on_pod" "labelled as outside the cluster, but Hubble knows the address as a pod: its identity was not spread yet"
+    /// World, init or unmanaged by its identity, a pod by its address.
+    IdentityRace "identity_race" "init, unmanaged or outside the cluster by its identity, but Hubble shows the address as a pod's: its identity was not spread yet. What lasts comes again under the pod's own labels"
+    /// The pod had other labels shortly after.
+    LabelsChanged "labels_changed" "the pod had other labels within a minute, so it was starting or is being relabelled: what lasts comes again under the labels that stay"
     /// World without an address.
     WorldNoIp "world_no_ip" "outside the cluster, but the flow has no usable address"
     /// Nothing stable to select by.
@@ -83,6 +87,12 @@ skips! {
     TransientDespitePolicy "transient_despite_policy" "a policy in the cluster had allowed it for more than a minute: the endpoint was regenerating, its identity was not spread yet, or the policy is not realized on that node (cilium-dbg endpoint list)"
     /// A deny rule of a policy of the directory or of the cluster decides it.
     ExplicitDeny "explicit_deny" "a deny rule in the output directory or in the cluster decides it; no allow rule can win over it"
+    /// Too many addresses outside of the cluster on one port.
+    WorldLimit "world_limit" "one of many addresses outside of the cluster on one port: held back, see below for what could be written (--world-limit)"
+    /// Not seen often or long enough.
+    Pending "pending" "not seen often or long enough yet (--min-connections, --settle): listed below, and with --state-dir the next run goes on counting"
+    /// The table of what is pending is full.
+    PendingFull "pending_full" "too many needs are pending: narrow the run with --namespace, or ask for less with --min-connections or --settle"
     /// The engine did not confirm the rule.
     Unconfirmed "unconfirmed" "a fault of cpg: the rule would not have allowed this flow and was not written; please report it"
     /// One source used up its share of the table of observations.

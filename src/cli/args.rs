@@ -6,6 +6,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
 mod bootstrap;
+mod caution;
 mod config;
 mod dev;
 mod evidence;
@@ -13,9 +14,11 @@ mod http;
 mod layered;
 mod reach;
 mod run;
+mod stream;
 mod watch;
 
 pub(super) use bootstrap::{BootstrapArgs, StarterName};
+pub(super) use caution::CautionArgs;
 pub(super) use config::{ConfigArgs, ConfigCommand};
 pub(super) use dev::{CaptureArgs, DecideArgs, DevArgs, DevCommand, LoadArgs};
 pub(super) use evidence::{EvidenceArgs, EvidenceCommand, ExplainArgs, ExplainFormat, KeepArgs};
@@ -23,6 +26,7 @@ pub(super) use http::HttpArgs;
 pub(super) use layered::{Kind, Layer, Place, Places, Setting, settings_of};
 pub(super) use reach::{ClusterArgs, ClusterDedup, ReachArgs};
 pub(super) use run::{GenerateArgs, ReplayArgs, RunArgs};
+pub(super) use stream::StreamArgs;
 pub(super) use watch::WatchArgs;
 
 /// Turns the dropped flows of a Cilium cluster into the CiliumNetworkPolicy files that would have
@@ -113,7 +117,7 @@ Ends on Ctrl-C or SIGTERM, after the last window is on disk; a second signal end
 
 Exit codes: 0 found; 2 not found or unreadable."
     )]
-    Explain(ExplainArgs),
+    Explain(Box<ExplainArgs>),
     /// Join evidence of several machines or runs; say where it is
     Evidence(EvidenceArgs),
     /// Say what the API server and Cilium's agent would refuse in policy files, and what does nothing

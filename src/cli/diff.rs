@@ -61,7 +61,7 @@ fn unified(change: &Change, root: &Path, colours: Colours) -> String {
 
 /// A line without its end, made visible but for tabs, and for the carriage return before the end: these
 /// harm no terminal, and the diff stays one that `patch` takes.
-fn shown(line: &str) -> String {
+pub(super) fn shown(line: &str) -> String {
     let line = line.strip_suffix('\n').unwrap_or(line);
     let (line, end) = line.strip_suffix('\r').map_or((line, ""), |line| (line, "\r"));
     let parts: Vec<_> = line.split('\t').map(|part| visible(part, part.len())).collect();

@@ -84,8 +84,11 @@ async fn follow(settings: settings::Generate, hold: &Hold, log: Log) -> anyhow::
     let policies = policies?;
     let (state, watch) = watching.begin(&connector.name())?;
     let live = Live::lasting(connector, relay.clone(), interest, watching.lasting, watch);
-    let mut keeper =
-        run.keeper(store, common, source, policies.map(|policies| (policies, reach.dedup.timeout)));
+    let pending = state.as_ref().map(|(dir, _)| dir.pending()).unwrap_or_default();
+    if let Some(told) = &pending.1 {
+        tracing::warn!("{told}");
+    }
+    let mut keeper = run.keeper(store, common, source, pending.0, policies.map(|p| (p, reach.dedup.timeout)));
     if let Some(((dir, gaps), watch)) = state.zip(live.watch()) {
         keeper = keeper.keeping(Keeping::new(dir, gaps, watch));
     }

@@ -20,6 +20,7 @@ mod reach;
 mod replay;
 mod settings;
 mod status_line;
+mod stream;
 mod validate;
 mod watching;
 
@@ -79,7 +80,7 @@ fn run(args: Args, places: &Places, hold: &Hold) -> ExitCode {
                 Command::Demo(args) => demo::run(args, log).await,
                 Command::Bootstrap(args) => bootstrap::run(&args),
                 Command::Validate(args) => validate::run(&args),
-                Command::Explain(args) => explain::run(args),
+                Command::Explain(args) => explain::run(*args),
                 Command::Evidence(args) => evidence_command::run(args),
                 Command::Config(args) => config_command::run(args),
                 Command::Dev(args) => dev::run(args).await,

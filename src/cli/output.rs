@@ -8,6 +8,7 @@ use super::diff;
 use super::logging::Log;
 use super::settings::Ending;
 use super::status_line::Stderr;
+use super::stream;
 use crate::pipeline::{Exit, Summary};
 use crate::text::{causes, visible};
 
@@ -42,6 +43,9 @@ pub(super) fn summary(summary: &Summary, ending: &Ending, log: Log) -> ExitCode 
     let exit = summary.exit(ending.fail_on_infra_drops, ending.fail_on_change);
     if let (Some(changes), Some(root)) = (&summary.changes, &ending.diff) {
         diff::show(changes, root);
+    }
+    if let Some(changes) = summary.changes.as_ref().filter(|_| ending.stream) {
+        stream::show(changes);
     }
     if log.json {
         let mut value = summary.to_json();

@@ -10,6 +10,7 @@ use crate::evidence::{Source, SourceKind};
 use crate::pipeline::{Common, Replay, Summary};
 use crate::source::replay::Input;
 use crate::text::visible;
+use crate::triage::Pending;
 
 pub(super) async fn run(args: ReplayArgs, places: &Places, hold: &Hold, log: Log) -> ExitCode {
     let settings = match settings::Replay::new(args, places) {
@@ -44,8 +45,13 @@ async fn read(settings: settings::Replay, hold: &Hold) -> anyhow::Result<Summary
         () = stop.stopped() => anyhow::bail!("stopped while asking for the cluster's policies"),
         begun = begun => begun?,
     };
-    let keeper =
-        run.keeper(store, Common::default(), source, policies.map(|policies| (policies, dedup.timeout)));
+    let keeper = run.keeper(
+        store,
+        Common::default(),
+        source,
+        Pending::default(),
+        policies.map(|p| (p, dedup.timeout)),
+    );
     let replay = Replay::new(inputs, run.filters.interest.clone());
     Ok(keeper.replay(replay, threads, stop).await)
 }

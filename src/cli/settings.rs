@@ -6,6 +6,7 @@ use super::args::Args;
 use super::logging::Log;
 use crate::text::visible;
 
+mod caution;
 mod generate;
 mod http;
 mod output;

@@ -3,9 +3,9 @@
 //! Rules of one direction with the same peer selector, port and protocol become one entry. Where that
 //! fails the agent keeps the earlier policy of the endpoint, so there is nothing that could be decided.
 //!
-//! Known limit: other spellings of one port (`80` with `endPort: 70`, `0120`) are ports of their own when
-//! Cilium joins rules, and the same port here, since sanitised policies do not tell them apart. Only what
-//! fails to combine with rules so written can be wrong.
+//! Known limit: other spellings of one port (`80` with `endPort: 70`, `0120`) or prefix (`10.1.2.3/8`) are
+//! ports and selectors of their own when Cilium joins rules, and the same here, since sanitised policies do
+//! not tell them apart. Only what fails to combine with rules so written can be wrong.
 
 use std::collections::HashMap;
 
@@ -382,6 +382,9 @@ mod tests {
         check_rules(&http, &format!("toEntities: [health], {}", item("TCP", 80, DNS)), true);
         check_rules(&http, &format!("toEntities: [health, host], {}", item("TCP", 80, DNS)), false);
         check_rules(&http, &format!("toEntities: [], {}", item("TCP", 80, DNS)), true);
+        let twice = |l4: &str| format!("toEntities: [host, host], {l4}");
+        let names = twice(&item("TCP", 80, "serverNames: [a.io]"));
+        check_rules(&names, &twice(&item("TCP", 80, HTTP)), true);
     }
 
     #[test]

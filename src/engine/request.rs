@@ -10,6 +10,10 @@
 //! The DNS part is held against Cilium's proxy by the conformance test. For the other two there are tables
 //! in the tests, written from what the agent sends to Envoy and from Cilium's filters for it
 //! (`cilium/network_policy.cc` of `cilium/proxy`); no Envoy was run.
+//!
+//! Known limits, both Cilium's own slips when it joins lists of one selector and port: a list with one item
+//! twice can swallow another list of the same length, and a list of three items can be overwritten by that of
+//! another subject. Here both lists count.
 
 use super::conflict;
 use super::decision::{Allowance, Decision, Field, RuleRef};

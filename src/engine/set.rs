@@ -280,7 +280,7 @@ impl Rules {
             Peers::Nobody => Box::default(),
             Peers::Any => [self.number(PeerTest::All)].into(),
             Peers::Of(list) => {
-                let mut numbers = Vec::new();
+                let mut numbers: Vec<usize> = Vec::new();
                 for spec in list {
                     let serial = self.tests.len();
                     let mut tests = PeerTest::of(spec, options, direction, serial);
@@ -291,7 +291,13 @@ impl Rules {
                     {
                         tests = vec![PeerTest::Open(Field::Services, serial)];
                     }
-                    numbers.extend(tests.into_iter().map(|t| self.number(t)));
+                    for test in tests {
+                        let number = self.number(test);
+                        // Twice the same selector is one to Cilium, and must not be joined with itself.
+                        if !numbers.contains(&number) {
+                            numbers.push(number);
+                        }
+                    }
                 }
                 // One selector that selects everything stands for the whole list, to Cilium as well.
                 match numbers.iter().find(|number| self.tests[**number] == PeerTest::All) {

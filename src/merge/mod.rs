@@ -11,12 +11,14 @@ mod places;
 mod plan;
 mod refusal;
 mod requests;
+mod stream;
 mod style;
 #[cfg(test)]
 mod tests;
 
 pub use places::{Says, Written, meaning, written};
 pub use refusal::Refusal;
+pub use stream::Stream;
 
 use std::collections::BTreeSet;
 
@@ -70,8 +72,10 @@ pub fn merge(
     if let Some(policy) = Policy::from_canonical(text) {
         return join(text, policy, additions);
     }
-    let documents = read_documents(text).map_err(|e| Refusal::unreadable(text, &e))?;
-    insert(text, &documents, home, additions)
+    let mut stream = Stream::read(Some(text));
+    let merged = stream.join(home, additions, false)?;
+    let text = if merged.outcome == Outcome::Unchanged { text.to_owned() } else { stream.text()? };
+    Ok(Merged { text, ..merged })
 }
 
 /// A new file.

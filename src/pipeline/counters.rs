@@ -79,13 +79,17 @@ pub enum Cap {
     Gaps,
     /// The nodes that are watched: those beyond are in no number of what was watched.
     Nodes,
+    /// The needs that are pending.
+    Pending,
+    /// The addresses of pods: a false identity may be taken for a true one.
+    Addresses,
 }
 
 // === impl Cap ===
 
 impl Cap {
     /// Every table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Ledger,
         Self::Source,
         Self::HealthPlaces,
@@ -93,6 +97,8 @@ impl Cap {
         Self::Repeated,
         Self::Gaps,
         Self::Nodes,
+        Self::Pending,
+        Self::Addresses,
     ];
 
     /// The word for summaries and metrics.
@@ -105,6 +111,8 @@ impl Cap {
             Self::Repeated => "repeated_flows",
             Self::Gaps => "gaps",
             Self::Nodes => "nodes",
+            Self::Pending => "pending",
+            Self::Addresses => "addresses",
         }
     }
 }
@@ -171,8 +179,10 @@ impl Counters {
     pub(super) fn move_to_skipped(&mut self, skip: Skip, flows: u64) {
         self.needs = self.needs.saturating_sub(flows);
         *self.skipped.entry(skip).or_default() += flows;
-        if skip == Skip::LedgerFull {
-            self.cap(Cap::Ledger, flows);
+        match skip {
+            Skip::LedgerFull => self.cap(Cap::Ledger, flows),
+            Skip::PendingFull => self.cap(Cap::Pending, flows),
+            _ => {}
         }
     }
 

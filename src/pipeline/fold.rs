@@ -165,6 +165,9 @@ impl Fold {
             },
             other => other,
         };
+        if matches!(outcome, Outcome::Need { .. } | Outcome::Skipped(_) | Outcome::Dropped(_)) {
+            self.ledger.note_addresses(flow);
+        }
         self.counters.flow(flow, outcome);
         if let Outcome::Dropped(class) = outcome
             && is_reported(class)

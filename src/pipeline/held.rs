@@ -39,9 +39,19 @@ impl HeldBack {
         }
     }
 
+    /// Counts flows of things for which there was no room elsewhere.
+    pub fn add_others(&mut self, flows: u64) {
+        self.others += flows;
+    }
+
     /// Forgets what was held back for this reason: it is told anew, or has been let go.
     pub fn clear(&mut self, reason: Skip) {
         self.known.retain(|held, _| held.reason != reason);
+    }
+
+    /// Whether nothing is held back.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.others == 0
     }
 
     /// Each with its flows, by reason.

@@ -302,7 +302,7 @@ impl Keeper {
             let moved = tasks::guarded(WRITER, || writer.window(ledger, when));
             if let (Some(keeping), Ok(_)) = (keeping, &moved) {
                 let mut keeping = keeping.lock().unwrap_or_else(PoisonError::into_inner);
-                keeping.written(writer.results(), when == Settling::Final);
+                keeping.written(writer.results(), writer.pending(), when == Settling::Final);
             }
             (writer, moved)
         }));
@@ -317,6 +317,7 @@ impl Keeper {
         match done {
             Ok((writer, moved)) => {
                 self.tell_vitals(&writer, moved.is_err());
+                self.counters.cap_is_at(Cap::Addresses, u64::from(writer.forgets_addresses()));
                 self.writer = Some(writer);
                 match moved {
                     Ok(moved) => {

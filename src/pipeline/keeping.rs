@@ -7,6 +7,7 @@ use super::live::{SharedWatch, watch};
 use super::results::{Change, PolicyResult};
 use crate::coverage::{Gaps, Marks};
 use crate::state::{Saved, StateDir};
+use crate::triage::Pending;
 
 /// Where the state of a run goes.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Keeping {
     /// What the windows that were taken hold: the last one, and the one before.
     taken: [Option<Marks>; 2],
     saved: Option<Marks>,
+    /// The pending needs that are on disk, by their revision.
+    pending: Option<u64>,
     failed: bool,
 }
 
@@ -26,7 +29,7 @@ pub struct Keeping {
 impl Keeping {
     /// In this directory, after these gaps.
     pub fn new(dir: StateDir, before: Gaps, watch: SharedWatch) -> Self {
-        Self { dir, before, watch, taken: [None, None], saved: None, failed: false }
+        Self { dir, before, watch, taken: [None, None], saved: None, pending: None, failed: false }
     }
 
     /// A window is about to be taken: everything up to these marks is in it or in those before.
@@ -38,20 +41,25 @@ impl Keeping {
 
     /// The window was written. An observation may wait for one window more, so the marks are those of the
     /// window before, but at the end.
-    pub(super) fn written(&mut self, results: &Results, last: bool) {
-        let pending = |policy: &PolicyResult| policy.error.is_some() || policy.change == Change::Pending;
-        if results.directory_error.is_some() || results.policies.values().any(pending) {
+    pub(super) fn written(&mut self, results: &Results, pending: &Pending, last: bool) {
+        let unwritten = |policy: &PolicyResult| policy.error.is_some() || policy.change == Change::Pending;
+        if results.directory_error.is_some() || results.policies.values().any(unwritten) {
             return;
         }
         let Some(marks) = self.taken[usize::from(!last)].clone() else { return };
-        if self.saved.as_ref() == Some(&marks) {
+        if self.saved.as_ref() == Some(&marks) && self.pending == Some(pending.revision()) {
             return;
         }
         let mut gaps = self.before.clone();
         gaps.join(watch(&self.watch).gaps());
-        match self.dir.save(&Saved { saved: Timestamp::now(), marks: marks.clone(), gaps }) {
+        // Before the marks, which say that everything up to them is in a file.
+        let kept =
+            if self.pending == Some(pending.revision()) { Ok(()) } else { self.dir.save_pending(pending) };
+        let saved = Saved { saved: Timestamp::now(), marks: marks.clone(), gaps };
+        match kept.and_then(|()| self.dir.save(&saved)) {
             Ok(()) => {
                 self.saved = Some(marks);
+                self.pending = Some(pending.revision());
                 if std::mem::take(&mut self.failed) {
                     tracing::info!("the state can be written again");
                 }

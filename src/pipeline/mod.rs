@@ -30,6 +30,7 @@ mod screening;
 mod shutdown;
 mod summary;
 mod tasks;
+mod triage;
 mod vitals;
 mod watch_file;
 mod watched;

@@ -113,7 +113,7 @@ impl Summary {
 
     /// Whether no flow asked for a rule.
     pub fn nothing_matched(&self) -> bool {
-        self.counters.needs == 0
+        self.counters.needs == 0 && self.results.held.is_empty()
     }
 
     /// Everything that kept the run from doing its work, one sentence each.
@@ -168,6 +168,12 @@ impl Summary {
             all.push(format!(
                 "one source alone made too many different observations: {} of it not looked at (a scan? narrow the run with --namespace)",
                 count(*flows, "flow")
+            ));
+        }
+        if let Some(flows) = self.counters.skipped.get(&Skip::PendingFull) {
+            let flows = count(*flows, "flow");
+            all.push(format!(
+                "the table of pending needs was full: {flows} not kept (narrow the run with --namespace)"
             ));
         }
         if self.results.refused > 0 || self.counters.skipped.contains_key(&Skip::LedgerFull) {
@@ -394,7 +400,10 @@ impl fmt::Display for Summary {
         self.policies(f)?;
         self.health(f, "broken in the cluster: no policy helps", is_broken)?;
         self.health(f, "refused by configuration: no allow rule helps", is_refusal)?;
-        for cap in c.caps.keys().filter(|cap| matches!(cap, Cap::HealthPlaces | Cap::Namespaces | Cap::Nodes))
+        for cap in c
+            .caps
+            .keys()
+            .filter(|cap| matches!(cap, Cap::HealthPlaces | Cap::Namespaces | Cap::Nodes | Cap::Addresses))
         {
             writeln!(f, "  the table of {} was full: it is not complete", cap.as_str())?;
         }

@@ -10,6 +10,7 @@ use super::Results;
 use super::other_side::{Asked, OtherSides};
 use super::screening::Screening;
 use super::shutdown::Stage;
+use super::triage::Sorting;
 use crate::aggregate::{Ledger, Observed, ObservedPeer, Settling, Tally, Windows};
 use crate::build::{Collapse, also_selected, build};
 use crate::classify::Skip;
@@ -21,6 +22,7 @@ use crate::screen::{Unconfirmed, confirm};
 use crate::source::replay::Report;
 use crate::store::{Addition, Applied, Change as FileChange, Outcome, Store};
 use crate::text::{count, visible};
+use crate::triage::{Caution, Pending};
 
 use super::recorder::{Need, Recorder};
 use super::requests;
@@ -39,6 +41,7 @@ pub struct Writer {
     results: Results,
     seen: BTreeSet<Arc<Identity>>,
     screening: Screening,
+    sorting: Sorting,
     stage: Stage,
     /// What the other ends of its rules say.
     sides: OtherSides,
@@ -59,6 +62,7 @@ impl Writer {
             results: Results::default(),
             seen: BTreeSet::new(),
             screening: Screening::default(),
+            sorting: Sorting::new(Caution::default(), Pending::default()),
             stage: Stage::default(),
             sides: OtherSides::new(),
             recorder: None,
@@ -77,6 +81,12 @@ impl Writer {
     pub fn for_both_sides(mut self, namespaces: Namespaces) -> Self {
         self.sides.write(namespaces);
         self
+    }
+
+    /// So careful; `pending` is what an earlier run left.
+    #[must_use]
+    pub fn cautious(self, caution: Caution, pending: Pending) -> Self {
+        Self { sorting: Sorting::new(caution, pending), ..self }
     }
 
     /// Takes down why each rule exists. Not in a dry run, which writes nothing.
@@ -118,7 +128,7 @@ impl Writer {
     fn policies(&mut self, ledger: Ledger, when: Settling) -> Moved {
         self.stage.is("settling and building the rules of the last window");
         let mut moved = Moved::new();
-        let settled = self.windows.close(ledger, when);
+        let mut settled = self.windows.close(ledger, when);
         for (_, tally) in &settled.contradicted {
             moved.push((Skip::DirectionContradicted, tally.events()));
         }
@@ -126,6 +136,7 @@ impl Writer {
         self.remember(&settled.ready);
         self.results.by_drop_only +=
             settled.ready.iter().filter(|(_, t)| t.proof() == crate::classify::Proof::Drop).count() as u64;
+        self.sorting.begin(&mut settled.ready, settled.addresses, when);
         let mut covered = Vec::new();
         let new = self.screening.screen(
             &mut self.store,
@@ -137,6 +148,7 @@ impl Writer {
         for (observed, rule) in covered {
             self.note_covered(observed, &rule);
         }
+        let new = self.sorting.sort(new, &self.store, when, &mut self.results, &mut moved);
         let built = requests::through(build(new), self.collapse.as_mut(), &self.store, &mut self.results);
         for ((_, tally), skip) in &built.skipped {
             moved.push((*skip, tally.events()));
@@ -324,6 +336,16 @@ impl Writer {
         self.refuse(&refused, moved);
     }
 
+    /// The needs that are pending.
+    pub(super) fn pending(&self) -> &Pending {
+        self.sorting.pending()
+    }
+
+    /// Whether some addresses of pods are not known for want of room.
+    pub(super) fn forgets_addresses(&self) -> bool {
+        self.sorting.is_cut()
+    }
+
     /// What it is at.
     pub(super) fn stage(&self) -> Stage {
         self.stage.clone()
@@ -346,7 +368,7 @@ impl Writer {
 
     /// Observations that are not in a file yet.
     pub fn waiting(&self) -> usize {
-        self.windows.waiting()
+        self.windows.waiting() + self.sorting.pending().len()
     }
 
     /// Selectors of this run's policies that match other seen workloads too.

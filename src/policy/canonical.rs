@@ -96,6 +96,29 @@ impl Policy {
         (policy.render().ok()?.as_str() == text).then_some(policy)
     }
 
+    /// Several policies as the documents of one text, which they stand in by [`Policy::place`].
+    pub fn render_all<'a>(policies: impl IntoIterator<Item = &'a Self>) -> Result<String, YamlError> {
+        let texts: Vec<String> = policies.into_iter().map(Self::render).collect::<Result<_, _>>()?;
+        Ok(texts.join("---\n"))
+    }
+
+    /// The policies, at least one, that a text is the canonical rendering of: of different subjects, each in its
+    /// place.
+    pub fn all_from_canonical(text: &str) -> Option<Vec<Self>> {
+        let documents = read_documents(text).ok()?;
+        let policies = documents.iter().map(|document| Self::from_value(&document.value));
+        let policies: Vec<Self> = policies.collect::<Option<_>>()?;
+        let in_place = policies.windows(2).all(|pair| pair[0].place() < pair[1].place());
+        let subjects: BTreeSet<&Subject> = policies.iter().map(|policy| &policy.subject).collect();
+        let canonical = in_place && !policies.is_empty() && subjects.len() == policies.len();
+        (canonical && Self::render_all(&policies).ok()? == text).then_some(policies)
+    }
+
+    /// What the documents of one text are sorted by: namespace and name.
+    pub fn place(&self) -> (&str, &str) {
+        (self.subject.namespace.as_str(), self.name.as_str())
+    }
+
     /// The policy that a value of exactly the written form means; `None` when it has any field that
     /// cpg does not write.
     pub fn from_value(value: &Value) -> Option<Self> {

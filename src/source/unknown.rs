@@ -31,6 +31,8 @@ pub enum UnknownKind {
     DnsName,
     /// `flow.L7FlowType`; what the record is of is not known.
     L7Type,
+    /// `l7` is no record; no rule is made of it.
+    L7Record,
     /// A time out of range or in a form that is none; the flow has none.
     Time,
 }
@@ -68,6 +70,7 @@ impl UnknownKind {
             Self::Layer4 => "port or ICMP type",
             Self::DnsName => "DNS name",
             Self::L7Type => "kind of L7 record",
+            Self::L7Record => "L7 record",
             Self::Time => "time",
         }
     }

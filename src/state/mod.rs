@@ -1,6 +1,7 @@
-//! Up to when each node was watched, and what was missed, kept over restarts: one file in `--state-dir`.
+//! Up to when each node was watched, what was missed, and which needs are pending, kept over restarts: in
+//! `--state-dir`.
 //!
-//! `docs/state.md` has the format. The file is there whole or not at all; one that cannot be read is set
+//! `docs/state.md` has the formats. A file is there whole or not at all; one that cannot be read is set
 //! aside and told, since a run that begins anew is better than none. The log of what was watched, which stands
 //! beside the evidence, is here too.
 
@@ -13,14 +14,18 @@ use jiff::Timestamp;
 use crate::coverage::{Gaps, Marks};
 use crate::store::{StoreError, set_aside, write_private};
 use crate::text::visible;
+use crate::triage::Pending;
 
 mod format;
 mod log;
+mod pending;
 
 pub use log::{join_log, load_log, read_log, save_log};
 
 /// What the file is called.
 const FILE: &str = "watch.json";
+/// What the file of pending needs is called.
+const PENDING: &str = "pending.json";
 /// Held while a run uses the directory.
 const LOCK: &str = "watch.lock";
 /// A file that is larger is none of ours.
@@ -101,6 +106,27 @@ impl StateDir {
         write_private(&self.path.join(FILE), &text).map_err(StateError::Write)
     }
 
+    /// Writes the needs that are pending; none need no file.
+    pub fn save_pending(&self, pending: &Pending) -> Result<(), StateError> {
+        let path = self.path.join(PENDING);
+        if pending.is_empty() && !path.exists() {
+            return Ok(());
+        }
+        write_private(&path, &pending::write(pending)).map_err(StateError::Write)
+    }
+
+    /// The needs that were pending at the end of the last run, and what the user should know about their file.
+    pub fn pending(&self) -> (Pending, Option<String>) {
+        let path = self.path.join(PENDING);
+        let found = text_of(&path).and_then(|text| text.map(|text| pending::read(&text)).transpose());
+        match found {
+            Ok(pending) => (pending.unwrap_or_default(), None),
+            Err(why) => {
+                (Pending::default(), Some(aside(&path, &why, "The counting of what is pending begins anew")))
+            }
+        }
+    }
+
     fn find(&self) -> Found {
         let path = self.path.join(FILE);
         let text = match text_of(&path) {
@@ -110,24 +136,24 @@ impl StateDir {
         };
         match text.and_then(|text| format::read(&text)) {
             Ok((saved, relay)) if relay == self.relay => Found { saved: Some(saved), told: None },
-            Ok((_, relay)) => aside(&path, &format!("it is of another relay ({})", visible(&relay, 200))),
-            Err(why) => aside(&path, &why),
+            Ok((_, relay)) => lost(&path, &format!("it is of another relay ({})", visible(&relay, 200))),
+            Err(why) => lost(&path, &why),
         }
     }
 }
 
-/// Out of the way, but not gone.
-fn aside(path: &Path, why: &str) -> Found {
+fn lost(path: &Path, why: &str) -> Found {
+    let told = aside(path, why, "The watch begins anew: what was missed before is not known");
+    Found { saved: None, told: Some(told) }
+}
+
+/// Out of the way, but not gone; what to tell.
+fn aside(path: &Path, why: &str, then: &str) -> String {
     let became = match set_aside(path) {
         Ok(aside) => format!("it is {} now", shown(&aside)),
         Err(e) => format!("it could not be set aside ({e}) and will be overwritten"),
     };
-    let told = format!(
-        "{} cannot be used: {}; {became}. The watch begins anew: what was missed before is not known",
-        shown(path),
-        visible(why, 300)
-    );
-    Found { saved: None, told: Some(told) }
+    format!("{} cannot be used: {}; {became}. {then}", shown(path), visible(why, 300))
 }
 
 /// A file's whole text; `None` where there is none.

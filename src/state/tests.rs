@@ -72,3 +72,21 @@ fn a_directory_that_cannot_be_written_is_named() {
     let error = StateDir::open(&file.join("below"), "relay").unwrap_err();
     assert!(error.to_string().contains("file/below cannot be made"), "{error}");
 }
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a damaged file")]
+fn needs_that_are_pending_are_found_again_and_a_damaged_file_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _) = StateDir::open(dir.path(), "relay").unwrap();
+    let (none, told) = state.pending();
+    assert!(none.is_empty() && told.is_none());
+    state.save_pending(&none).unwrap();
+    assert!(!dir.path().join(PENDING).exists(), "nothing is pending");
+    fs::write(dir.path().join(PENDING), "{\"version\":1,\"needs\":[{").unwrap();
+    let (none, told) = state.pending();
+    let told = told.unwrap();
+    assert!(none.is_empty() && told.contains("damaged") && told.contains("pending.json.damaged"), "{told}");
+    state.save_pending(&none).unwrap();
+    let (none, told) = state.pending();
+    assert!(none.is_empty() && told.is_none());
+}

@@ -332,8 +332,8 @@ impl Entry {
         if !text.contains("NetworkPolicy") {
             return without(Content::Other);
         }
-        if let Some(policy) = Policy::from_canonical(text) {
-            return without(Content::Policies(vec![Found::canonical(&policy)]));
+        if let Some(policies) = Policy::all_from_canonical(text) {
+            return without(Content::Policies(policies.iter().map(Found::canonical).collect()));
         }
         Self { stamp, content: content(text, home), foreign: Some(text.into()) }
     }

@@ -12,6 +12,7 @@ mod lock;
 mod naming;
 mod output;
 mod private;
+mod single;
 
 pub use applied::{Addition, Applied, Outcome};
 pub use cluster::{ClusterIdentity, StampError};
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::flow::Direction;
-use crate::merge::{self, Merged, Refusal, merge};
+use crate::merge::{self, Merged, Refusal, Stream, merge};
 use crate::names::{Namespace, PolicyName};
 use crate::policy::Policy;
 
@@ -43,6 +44,8 @@ pub struct Store {
     root: PathBuf,
     output: Sink,
     index: Index,
+    /// The one file that new policies go to; `None`: each to a file of its own.
+    single: Option<PathBuf>,
 }
 
 /// A file with policies that is in people's hands.
@@ -63,7 +66,8 @@ impl Store {
     /// `patience` is how long another cpg is waited for, here and in [`Store::apply`].
     pub fn open(root: PathBuf, patience: Duration) -> Result<Self, StoreError> {
         let root = std::path::absolute(&root).map_err(|e| StoreError::read(&root, e))?;
-        let store = Self { root, output: Sink::Directory { patience }, index: Index::default() };
+        let store =
+            Self { root, output: Sink::Directory { patience }, index: Index::default(), single: None };
         let lock = store.lock()?;
         let swept = index::sweep(&store.root)?;
         if swept > 0 {
@@ -96,9 +100,12 @@ impl Store {
             (&subject.namespace, subject.selector.hash64())
         });
         let mut applied: Vec<(usize, Applied)> = Vec::with_capacity(additions.len());
-        for i in order {
+        let (single, own): (Vec<usize>, Vec<usize>) =
+            order.into_iter().partition(|i| self.goes_to_single(&additions[*i].subject));
+        for i in own {
             applied.push((i, self.apply_one(&additions[i])));
         }
+        applied.extend(self.apply_single(additions, &single));
         if !self.is_dry_run() {
             self.sync(applied.iter().map(|(_, applied)| applied));
         }
@@ -142,7 +149,8 @@ impl Store {
     /// at the last call of [`Store::foreign`] or [`Store::apply`].
     pub fn rendered(&self, namespace: &str, name: &str) -> Option<Policy> {
         let path = self.index.rendered(namespace, name)?;
-        Policy::from_canonical(&atomic::read(path).ok()?.text)
+        let all = Policy::all_from_canonical(&atomic::read(path).ok()?.text)?;
+        all.into_iter().find(|policy| policy.place() == (namespace, name))
     }
 
     /// The files that may hold policies and could not be looked at when [`Store::apply`] was called last,
@@ -290,8 +298,9 @@ impl Store {
                 Sink::Directory { .. } => None,
                 Sink::DryRun(planned) => Some(planned),
             };
-            let base =
-                planned.as_ref().and_then(|planned| base(planned.get(&target)?, old.as_ref(), home.as_ref()));
+            let base = planned
+                .as_ref()
+                .and_then(|planned| base(planned.get(&target)?, old.as_ref(), home.as_ref(), false));
             let text = base.as_deref().or(old.as_ref().map(|old: &Snapshot| old.text.as_str()));
             if text.is_none() && !is_new {
                 return Ok(Tried::Gone);
@@ -327,12 +336,17 @@ impl Store {
         merged: Merged,
         note: Option<String>,
     ) -> Applied {
-        let elsewhere: BTreeSet<Direction> = self.index.directions_elsewhere(&addition.subject, &path);
         let mut notes: Vec<String> = note.into_iter().collect();
         if merged.outcome != merge::Outcome::Unchanged {
             self.index.renew(&self.root, &path, &self.output);
             notes.extend(kustomize::unlisted(&self.root, &path));
         }
+        self.applied(addition, path, merged, &notes)
+    }
+
+    /// What became of it, in a file that the index knows as it is now.
+    fn applied(&self, addition: &Addition, path: PathBuf, merged: Merged, notes: &[String]) -> Applied {
+        let elsewhere: BTreeSet<Direction> = self.index.directions_elsewhere(&addition.subject, &path);
         Applied {
             subject: addition.subject.clone(),
             outcome: match merged.outcome {
@@ -458,9 +472,16 @@ fn make_directory(root: &Path) -> Result<(), StoreError> {
 
 /// The text that a dry run would find in a file: what it planned, or that merged anew where somebody
 /// changed the file since. `None` when the file itself is to be taken.
-fn base(planned: &Planned, now: Option<&Snapshot>, home: Option<&Namespace>) -> Option<String> {
+fn base(planned: &Planned, now: Option<&Snapshot>, home: Option<&Namespace>, in_one: bool) -> Option<String> {
     if planned.stamp == now.map(|now| now.stamp) {
         return Some(planned.new.clone());
+    }
+    if in_one {
+        let mut stream = Stream::read(now.map(|now| now.text.as_str()));
+        for wanted in &planned.wanted {
+            stream.join(home, wanted, wanted.name.as_str() != single::KNOWN).ok()?;
+        }
+        return stream.text().ok();
     }
     let mut text = now.map(|now| now.text.clone());
     for wanted in &planned.wanted {

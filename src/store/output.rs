@@ -50,7 +50,7 @@ impl Store {
         if root.exists() && !root.is_dir() {
             return Err(StoreError::NotADirectory(root));
         }
-        Ok(Self { root, output: Output::DryRun(BTreeMap::new()), index: Index::default() })
+        Ok(Self { root, output: Output::DryRun(BTreeMap::new()), index: Index::default(), single: None })
     }
 
     /// Whether nothing is written.

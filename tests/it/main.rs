@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod captures;
+mod caution;
 mod cluster;
 mod config;
 mod conformance;

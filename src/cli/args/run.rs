@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args as Group;
 use clap::builder::FalseyValueParser;
 
-use super::{ClusterArgs, ClusterDedup, HttpArgs, KeepArgs, ReachArgs, WatchArgs};
+use super::{CautionArgs, ClusterArgs, ClusterDedup, HttpArgs, KeepArgs, ReachArgs, StreamArgs, WatchArgs};
 
 #[derive(Debug, Group)]
 pub(in crate::cli) struct GenerateArgs {
@@ -106,6 +106,10 @@ pub(in crate::cli) struct RunArgs {
     pub(in crate::cli) both_sides: bool,
     #[command(flatten)]
     pub(in crate::cli) http: HttpArgs,
+    #[command(flatten)]
+    pub(in crate::cli) caution: CautionArgs,
+    #[command(flatten)]
+    pub(in crate::cli) stream: StreamArgs,
     #[command(flatten)]
     pub(in crate::cli) keep: KeepArgs,
 }

@@ -40,6 +40,9 @@ impl Generate {
         if run.keep.dry_run && watching.as_ref().is_some_and(Watching::keeps) {
             mistakes.push("--state-dir is not written in a dry run: leave one of the two out".into());
         }
+        if run.stream.stdout && watching.as_ref().is_some_and(Watching::keeps) {
+            mistakes.push("--state-dir is not written with --stdout: leave one of the two out".into());
+        }
         let run = Run::new(run, &mut mistakes);
         match (reach, watching, run) {
             (Some(reach), Some(watching), Some(run)) if mistakes.is_empty() => {

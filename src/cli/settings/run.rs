@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::caution::caution;
 use super::http::Http;
 use super::output::{Output, output};
 use super::{COVERAGE, Ending, LOCK_PATIENCE, Mistakes, duration, keep};
@@ -18,6 +19,7 @@ use crate::names::Namespace;
 use crate::pipeline::{Common, HealthFile, Keeper, LEDGER_CAPACITY, Recorder, WatchFile, Writer};
 use crate::store::{EvidenceFiles, Store, evidence_dir};
 use crate::text::visible;
+use crate::triage::{Caution, Pending};
 
 /// What generate and replay have in common.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub(in crate::cli) struct Run {
     pub(in crate::cli) filters: Arc<Filters>,
     pub(in crate::cli) flush_interval: Duration,
     pub(in crate::cli) output: Output,
+    caution: Caution,
     pub(in crate::cli) fail_on_infra_drops: bool,
     noise: Noise,
     health_file: Option<PathBuf>,
@@ -55,6 +58,8 @@ impl Run {
             json: _,
             both_sides,
             http,
+            caution: careful,
+            stream,
             keep: kept,
         } = args;
         let before = mistakes.len();
@@ -130,7 +135,11 @@ impl Run {
         }
         let http = Http::new(&http, &mut warnings);
         filters.interest.http = http.wanted;
-        let output = output(output_dir, kept, &mut warnings, mistakes);
+        if stream.stdout && health_file.is_some() {
+            mistakes.push("--health-file is not written with --stdout: leave one of the two out".into());
+        }
+        let caution = caution(&careful, mistakes);
+        let output = output(output_dir, kept, stream, &mut warnings, mistakes);
         let flush_interval = keep(duration("--flush-interval", &flush_interval), mistakes);
         let shutdown_timeout = keep(duration("--shutdown-timeout", &shutdown_timeout), mistakes);
         let (flush_interval, shutdown_timeout) = (flush_interval?, shutdown_timeout?);
@@ -138,6 +147,7 @@ impl Run {
             filters: Arc::new(filters),
             flush_interval,
             output,
+            caution,
             fail_on_infra_drops,
             noise,
             health_file,
@@ -154,29 +164,37 @@ impl Run {
             tracing::warn!("{warning}");
         }
         Ok(match &self.output {
-            Output::Directory { root, .. } => Store::open(root.clone(), LOCK_PATIENCE)?,
-            Output::DryRun { root, .. } => Store::dry_run(root.clone())?,
+            Output::Directory { root, single, .. } => {
+                Store::open(root.clone(), LOCK_PATIENCE)?.in_one_file(single.as_deref())
+            }
+            Output::DryRun { root, single, .. } => {
+                Store::dry_run(root.clone())?.in_one_file(single.as_deref())
+            }
+            Output::Stream { root } => Store::dry_run(root.clone())?,
         })
     }
 
-    /// The run's keeper, with where its flows come from; the cluster's policies count where they are given, with
-    /// how long they are waited for.
+    /// The run's keeper, with where its flows come from and what is pending of an earlier run; the cluster's
+    /// policies count where they are given, with how long they are waited for.
     pub(in crate::cli) fn keeper(
         &self,
         store: Store,
         common: Common,
         source: Source,
+        pending: Pending,
         cluster: Option<(ClusterPolicies, Duration)>,
     ) -> Keeper {
         let recorder = match &self.output {
             Output::Directory { evidence: Some((files, caps)), .. } => {
                 Some(Recorder::new(files.clone(), *caps, source, random(), LEDGER_CAPACITY))
             }
-            Output::Directory { evidence: None, .. } | Output::DryRun { .. } => None,
+            Output::Directory { evidence: None, .. } | Output::DryRun { .. } | Output::Stream { .. } => None,
         };
         let file = self.health_file(&store);
-        let mut writer =
-            Writer::new(store, LEDGER_CAPACITY).recording(recorder).collapsing(self.http.collapse.clone());
+        let mut writer = Writer::new(store, LEDGER_CAPACITY)
+            .recording(recorder)
+            .collapsing(self.http.collapse.clone())
+            .cautious(self.caution, pending);
         if self.both_sides {
             writer = writer.for_both_sides(self.filters.interest.namespaces.clone());
         }
@@ -193,7 +211,7 @@ impl Run {
     fn evidence(&self) -> Option<&EvidenceFiles> {
         match &self.output {
             Output::Directory { evidence: Some((files, _)), .. } => Some(files),
-            Output::Directory { evidence: None, .. } | Output::DryRun { .. } => None,
+            Output::Directory { evidence: None, .. } | Output::DryRun { .. } | Output::Stream { .. } => None,
         }
     }
 
@@ -203,7 +221,7 @@ impl Run {
             return Some(HealthFile::new(path.clone(), true));
         }
         let directory = match &self.output {
-            Output::DryRun { .. } => return None,
+            Output::DryRun { .. } | Output::Stream { .. } => return None,
             Output::Directory { evidence: Some((files, _)), .. } => Some(files.directory().to_owned()),
             Output::Directory { evidence: None, .. } => evidence_dir(store.root()),
         };
@@ -220,9 +238,11 @@ impl Run {
         let fail_on_infra_drops = self.fail_on_infra_drops;
         match &self.output {
             Output::Directory { .. } => Ending { fail_on_infra_drops, ..Ending::default() },
-            Output::DryRun { root, diff, exit_code } => {
-                Ending { fail_on_infra_drops, fail_on_change: *exit_code, diff: diff.then(|| root.clone()) }
+            Output::DryRun { root, diff, exit_code, .. } => {
+                let diff = diff.then(|| root.clone());
+                Ending { fail_on_infra_drops, fail_on_change: *exit_code, diff, ..Ending::default() }
             }
+            Output::Stream { .. } => Ending { fail_on_infra_drops, stream: true, ..Ending::default() },
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The record of the L7 proxy in a line. Headers, hosts and everything else that no rule is made of are
-//! passed over.
+//! passed over. What is wrong in it makes no line unreadable: the flow stands without it.
 
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ use super::{Decoder, UnknownKind, number, wire};
 use crate::flow::{L7, L7Kind, L7Record};
 
 #[derive(Deserialize)]
-pub(super) struct LineL7<'a> {
+struct LineL7<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Enum<'a>,
     #[serde(borrow, default)]
@@ -33,10 +33,21 @@ struct LineHttp<'a> {
     url: Text<'a>,
 }
 
+/// A record that is no object, or has a wrong type in it, is one of which no rule is made.
+pub(super) fn read(text: &str, decoder: &mut Decoder) -> L7 {
+    match serde_json::from_str::<LineL7<'_>>(text) {
+        Ok(l7) if text.starts_with('{') => l7.read(decoder),
+        _ => {
+            decoder.count_unknown(UnknownKind::L7Record, None);
+            L7 { kind: L7Kind::Unknown, record: L7Record::Other }
+        }
+    }
+}
+
 // === impl LineL7 ===
 
 impl LineL7<'_> {
-    pub(super) fn read(self, decoder: &mut Decoder) -> L7 {
+    fn read(self, decoder: &mut Decoder) -> L7 {
         let kind = number(&self.kind, wire::L7FlowType::from_str_name, UnknownKind::L7Type, decoder);
         let record = match (self.dns, self.http) {
             (Some(dns), _) => decoder.dns(&dns.query.0, u32::try_from(dns.rcode.0).unwrap_or(u32::MAX)),

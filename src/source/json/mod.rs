@@ -24,7 +24,6 @@ mod odd;
 mod values;
 
 pub use error::{BadKind, LineError};
-use l7::LineL7;
 use odd::Aggregate;
 pub use odd::read;
 use values::{Enum, Flag, Int, Text, Time};
@@ -103,7 +102,7 @@ struct LineFlow<'a> {
     #[serde(borrow, default, alias = "destinationNames")]
     destination_names: Option<Vec<Text<'a>>>,
     #[serde(borrow, default)]
-    l7: Option<LineL7<'a>>,
+    l7: Option<&'a RawValue>,
     #[serde(borrow, default, alias = "egressDeniedBy")]
     egress_denied_by: Option<Vec<LinePolicy<'a>>>,
     #[serde(borrow, default, alias = "ingressDeniedBy")]
@@ -330,7 +329,7 @@ impl LineFlow<'_> {
             destination: self.destination.and_then(|raw| decoder.json_endpoint(raw.get(), read_endpoint)),
             source_names: decoder.names(self.source_names.iter().flatten().map(|name| &*name.0)),
             destination_names: decoder.names(self.destination_names.iter().flatten().map(|name| &*name.0)),
-            l7: self.l7.map(|l7| Box::new(l7.read(decoder))),
+            l7: self.l7.filter(|raw| raw.get() != "null").map(|raw| Box::new(l7::read(raw.get(), decoder))),
             denied_by: policies
                 .iter()
                 .flatten()

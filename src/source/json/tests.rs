@@ -488,4 +488,7 @@ fn dns_records() {
     check(r#"{"type":1,"dns":{"query":"."}}"#, query("", 0), 1);
     check(r#"{"type":"NEW","kafka":{}}"#, L7Record::Other, 1);
     check(r#"{"type":"REQUEST","http":{"method":"GET","url":"/HUBBLE_REDACTED/x"}}"#, L7Record::Other, 0);
+    for odd in [r#"{"dns":{"rcode":"NOERROR"}}"#, "[]", "7", r#"{"type":{}}"#, r#"{"http":"GET /"}"#] {
+        check(odd, L7Record::Other, 1);
+    }
 }

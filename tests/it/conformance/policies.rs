@@ -196,6 +196,11 @@ impl Policies<'_> {
             let mode = self.random.of(&["required", "required", "disabled", "test-always-fail"]);
             rule.insert("authentication".into(), json!({"mode": mode}));
         }
+        // Never another spelling of a prefix where rules may fail to combine: see engine::conflict.
+        if special || rule.contains_key("authentication") {
+            let nets = rule.values_mut().filter_map(Value::as_array_mut).flatten();
+            nets.filter(|net| **net == "10.1.2.3/8").for_each(|net| *net = json!("10.0.0.0/8"));
+        }
         Value::Object(rule)
     }
 
@@ -527,7 +532,15 @@ impl Policies<'_> {
 
     fn dns_rules(&mut self) -> Value {
         let count = self.random.weighted(&[(60, 1), (30, 2), (10, 3)]);
-        (0..count).map(|_| self.dns_rule()).collect()
+        let mut list: Vec<Value> = Vec::new();
+        for _ in 0..count {
+            // Never one item twice: see engine::request.
+            let new = self.dns_rule();
+            if !list.contains(&new) {
+                list.push(new);
+            }
+        }
+        Value::Array(list)
     }
 
     fn dns_rule(&mut self) -> Value {
