@@ -89,7 +89,14 @@ fn escape<'a>(after: &'a str, out: &mut String) -> Option<&'a str> {
     }
     out.push('\\');
     out.push(c);
-    Some(&after[c.len_utf8()..])
+    let rest = &after[c.len_utf8()..];
+    // `\x{f6}`, `\p{Greek}`: this brace begins no repetition and is not itself.
+    if matches!(c, 'x' | 'p' | 'P') && rest.starts_with('{') {
+        let end = rest.find('}')? + 1;
+        out.push_str(&rest[..end]);
+        return Some(&rest[end..]);
+    }
+    Some(rest)
 }
 
 /// What follows a `[`.
@@ -172,6 +179,8 @@ mod tests {
         check("/public", &["/public"], &["/public?x=1", "/public/"]);
         check("^/a$", &["/a"], &["/a\n", "/ab"]);
         check("(?i)get", &["GET", "get"], &["got"]);
+        check(r"/gr\x{f6}\x{df}e", &["/größe"], &["/große", "/grx{f6}e"]);
+        check(r"/\x41[\x{e9}]\pL\p{L}", &["/Aéab"], &["/Aeab", "/Aé1b"]);
     }
 
     #[test]

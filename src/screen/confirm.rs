@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Said, ask, premises};
-use crate::aggregate::Observed;
+use crate::aggregate::{Observation, Observed};
 use crate::engine::Engine;
 use crate::policy::spec::{Options, Version, sanitise};
 use crate::policy::{Policy, Rule, read_documents};
@@ -43,18 +43,16 @@ pub fn confirm(policy: &Policy, behind: &BTreeMap<Rule, Vec<Observed>>) -> Vec<U
             let engine = engines
                 .entry(cluster.into())
                 .or_insert_with(|| Engine::new(specs.clone(), premises(cluster)));
-            match ask(engine, observation) {
-                Said::Allowed(_) => {}
-                Said::Denied(rules) => unconfirmed.push(Unconfirmed {
-                    rule: rule.clone(),
-                    why: format!("it denies {observation:?}: {rules:?}"),
-                }),
-                Said::Nothing(said) => {
-                    let why = format!("it does not allow {observation:?}: {said}");
-                    unconfirmed.push(Unconfirmed { rule: rule.clone(), why });
-                    break;
-                }
-            }
+            let said = match ask(engine, observation) {
+                Said::Allowed(_) => continue,
+                Said::Denied(rules) => format!("{rules:?}"),
+                Said::Nothing(said) => said,
+            };
+            // What was asked may be nothing to print; the rule says it as far as it may be said.
+            let connection = Observation { request: None, ..observation.clone() };
+            let why = format!("it does not allow {connection:?}: {said}");
+            unconfirmed.push(Unconfirmed { rule: rule.clone(), why });
+            break;
         }
     }
     unconfirmed
