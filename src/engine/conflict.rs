@@ -84,15 +84,14 @@ fn in_direction<'e>(
     for (number, _) in entries {
         let entry = &rules.entries[*number];
         let rule = engine.rule(direction, entry);
-        let no_item = &engine.no_item;
-        let (keys, item): (Vec<KeyL4<'e>>, &'e PortRule) = match &rule.l4 {
-            L4::Ports(list) => {
-                let item = &list[entry.item];
+        let item = engine.item(direction, entry);
+        let keys: Vec<KeyL4<'e>> = match &rule.l4 {
+            L4::Ports(_) => {
                 let each = |p: &'e PortMatch| p.protocols.list().iter().map(|one| KeyL4::Port(*one, &p.port));
-                (item.ports.iter().flat_map(each).collect(), item)
+                item.ports.iter().flat_map(each).collect()
             }
-            L4::All => (vec![KeyL4::All], no_item),
-            L4::Icmp(types) => (types.iter().map(|t| KeyL4::Icmp(*t)).collect(), no_item),
+            L4::All => vec![KeyL4::All],
+            L4::Icmp(types) => types.iter().map(|t| KeyL4::Icmp(*t)).collect(),
         };
         let of_namespace = |l: &Listener| l.kind == Some(ListenerKind::Namespaced);
         let unusable = !has_namespace && item.listener.as_ref().is_some_and(of_namespace);
@@ -133,7 +132,7 @@ impl<'a> Joined<'a> {
 
 impl<'a> Allow<'a> {
     fn new(l4: KeyL4<'_>, item: &'a PortRule, authentication: Option<&'a str>) -> Self {
-        let parser = parser(l4, item);
+        let parser = parser(matches!(l4, KeyL4::Port(IpProtocol::Tcp, _)), item);
         let listener = item.listener.as_ref();
         Self {
             parser,
@@ -225,8 +224,7 @@ fn agree<T: PartialEq + Copy>(before: &mut Option<T>, new: Option<T>) -> bool {
 }
 
 /// The word of Cilium's parser for an item.
-fn parser<'a>(l4: KeyL4<'_>, item: &'a PortRule) -> Option<&'a str> {
-    let tcp = matches!(l4, KeyL4::Port(IpProtocol::Tcp, _));
+fn parser(tcp: bool, item: &PortRule) -> Option<&str> {
     let tls =
         item.terminating_tls.is_some() || item.originating_tls.is_some() || !item.server_names.is_empty();
     match &item.l7 {
@@ -238,6 +236,14 @@ fn parser<'a>(l4: KeyL4<'_>, item: &'a PortRule) -> Option<&'a str> {
         L7::Proxylib { parser, .. } if tcp => Some(parser),
         L7::Proxylib { .. } | L7::None => tls.then_some("tls"),
     }
+}
+
+/// The word of the parser to which an item sends a protocol, and its place: of several the one with the
+/// smallest number gets the connection.
+pub(super) fn proxy(protocol: IpProtocol, item: &PortRule) -> Option<(&str, u16)> {
+    let parser = parser(protocol == IpProtocol::Tcp, item)?;
+    let own = item.listener.as_ref().map(|listener| listener.priority).filter(|own| *own != 0);
+    Some((parser, own.unwrap_or_else(|| default_priority(Some(parser)))))
 }
 
 #[cfg(test)]

@@ -115,6 +115,22 @@ pub enum Field {
     Protocol,
     /// Rules that Cilium cannot combine: the agent keeps the endpoint's earlier policy.
     Conflict,
+    /// `path` of an HTTP rule: an expression that only RE2 can read.
+    Path,
+    /// `method` of an HTTP rule: an expression that only RE2 can read.
+    Method,
+    /// `host` of an HTTP rule: not known of the request, or an expression that only RE2 can read.
+    Host,
+    /// `headers` of an HTTP rule: not known of the request.
+    Headers,
+    /// `headerMatches` of an HTTP rule: not known of the request, or a Secret holds the value.
+    HeaderMatches,
+    /// `listener`: what a proxy of one's own lets pass.
+    Listener,
+    /// `rules`: another proxy gets the connection than the one that reads such requests.
+    Rules,
+    /// `allow-localhost`: since 1.20, what a request of the local host may be is not known.
+    AllowLocalhost,
 }
 
 // === impl Decision ===
@@ -252,6 +268,14 @@ impl Field {
             Self::Port => "port",
             Self::Protocol => "protocol",
             Self::Conflict => "conflict",
+            Self::Path => "path",
+            Self::Method => "method",
+            Self::Host => "host",
+            Self::Headers => "headers",
+            Self::HeaderMatches => "headerMatches",
+            Self::Listener => "listener",
+            Self::Rules => "rules",
+            Self::AllowLocalhost => "allow-localhost",
         }
     }
 }

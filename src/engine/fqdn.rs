@@ -1,12 +1,14 @@
-//! Names and patterns of `toFQDNs`, as Cilium's `matchpattern` reads them.
+//! Names and patterns of `toFQDNs` and of DNS rules, as Cilium's `matchpattern` reads them.
 
-use crate::policy::spec::{Fqdn, Version};
+use crate::policy::spec::{DnsRule, Fqdn, Version};
 
 /// A prepared `matchName` or `matchPattern`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NamePattern {
-    /// Stars only: every name.
+    /// Stars only: every name of letters, digits, `-` and `_`, and the root.
     Every,
+    /// Stars only in a DNS rule: every query, whatever is in it.
+    Anything,
     /// Label by label.
     Labels {
         /// It began with `**.` (since 1.19): at least one label more than these.
@@ -31,15 +33,28 @@ impl NamePattern {
     /// `None` when neither member is set: it selects nothing.
     pub(super) fn new(fqdn: &Fqdn, version: Version) -> Option<Self> {
         match (&fqdn.name, &fqdn.pattern) {
-            (Some(name), _) if !name.is_empty() => {
-                Some(Self::Labels { more: false, labels: split(&normal(name)) })
-            }
-            (_, Some(pattern)) if !pattern.is_empty() => Some(Self::pattern(pattern, version)),
+            (Some(name), _) if !name.is_empty() => Some(Self::name(name)),
+            (_, Some(pattern)) if !pattern.is_empty() => Some(Self::of_pattern(pattern, version)),
             _ => None,
         }
     }
 
-    fn pattern(pattern: &str, version: Version) -> Self {
+    /// What an item of `dns` lets be asked for: whatever one of these matches.
+    pub(super) fn of_rule(rule: &DnsRule, version: Version) -> impl Iterator<Item = Self> {
+        let given = |text: &Option<Box<str>>| text.clone().filter(|text| !text.is_empty());
+        let pattern = given(&rule.pattern).map(|pattern| match Self::of_pattern(&pattern, version) {
+            Self::Every => Self::Anything,
+            other => other,
+        });
+        given(&rule.name).map(|name| Self::name(&name)).into_iter().chain(pattern)
+    }
+
+    fn name(name: &str) -> Self {
+        Self::Labels { more: false, labels: split(&normal(name)) }
+    }
+
+    /// A `matchPattern`.
+    pub(super) fn of_pattern(pattern: &str, version: Version) -> Self {
         let pattern = pattern.trim();
         let stars = pattern.strip_suffix('.').unwrap_or(pattern);
         if !stars.is_empty() && stars.bytes().all(|b| b == b'*') {
@@ -59,7 +74,13 @@ impl NamePattern {
     /// Whether a name in its [`normal`] form is meant.
     pub(super) fn matches(&self, name: &str) -> bool {
         match self {
-            Self::Every => true,
+            Self::Anything => true,
+            Self::Every => {
+                let labels = |name: &str| {
+                    name.split('.').all(|label| !label.is_empty() && label.bytes().all(is_name_byte))
+                };
+                name == "." || labels(name.strip_suffix('.').unwrap_or(name))
+            }
             Self::Labels { more, labels } => {
                 let parts: Vec<&str> = name.strip_suffix('.').unwrap_or(name).split('.').collect();
                 let Some(extra) = parts.len().checked_sub(labels.len()) else { return false };
@@ -119,7 +140,7 @@ mod tests {
     #[test]
     fn patterns_as_in_the_reference() {
         for all in ["*", "**", "*.", "***."] {
-            check(all, &["cilium.io", "a.b.c", "."], &[]);
+            check(all, &["cilium.io", "a.b.c", "."], &["a/b.io", "a..b", ".a"]);
         }
         check("*.cilium.io", &["www.cilium.io", "WWW.Cilium.IO."], &["a.b.cilium.io", "cilium.io"]);
         check("**.cilium.io", &["www.cilium.io", "a.b.cilium.io"], &["cilium.io", "xcilium.io"]);
@@ -140,5 +161,21 @@ mod tests {
         assert_eq!(NamePattern::new(&Fqdn { name: None, pattern: None }, Version::V1_19), None);
         let old = Fqdn { name: None, pattern: Some("**.cilium.io".into()) };
         assert!(!NamePattern::new(&old, Version::V1_18).unwrap().matches("a.b.cilium.io."));
+    }
+    /// Name and pattern of one item count both; stars alone take anything at all.
+    #[test]
+    fn items_of_dns_rules() {
+        let check = |name: Option<&str>, pattern: Option<&str>, matches: &[&str], others: &[&str]| {
+            let rule = DnsRule { name: name.map(Into::into), pattern: pattern.map(Into::into) };
+            let any =
+                |text: &str| NamePattern::of_rule(&rule, Version::V1_19).any(|p| p.matches(&normal(text)));
+            assert!(matches.iter().all(|name| any(name)), "{rule:?} must match {matches:?}");
+            assert!(!others.iter().any(|name| any(name)), "{rule:?} must not match any of {others:?}");
+        };
+        check(Some("A.io"), None, &["a.io", "A.IO."], &["b.a.io", "a.iox"]);
+        check(Some("a.io"), Some("*.b.io"), &["a.io", "x.b.io"], &["b.io"]);
+        check(None, Some("*"), &["a.io", "a/b.io", "a..b", "."], &[]);
+        check(None, Some("**.b.io"), &["x.b.io", "x.y.b.io"], &["b.io", "x/y.b.io"]);
+        check(None, None, &[], &["", ".", "a.io"]);
     }
 }

@@ -198,6 +198,10 @@ impl Range {
 
 impl Names<'_> {
     fn matches(&self, named: &Named, protocol: IpProtocol, port: u16) -> Match {
+        self.stands_for(&named.name, named.end, protocol, port)
+    }
+
+    fn stands_for(&self, name: &str, end: EndPort, protocol: IpProtocol, port: u16) -> Match {
         let by_peer = self.direction == Direction::Egress && self.options.version >= Version::V1_20;
         let known = match self.direction {
             Direction::Ingress => &self.subject.named_ports,
@@ -205,10 +209,23 @@ impl Names<'_> {
             Direction::Egress => &self.options.named_ports,
         };
         let Some(known) = known else { return Match::Unknown(Field::Port) };
-        let Some(first) = NamedPort::resolve(known, &named.name, protocol) else { return Match::No };
+        let Some(first) = NamedPort::resolve(known, name, protocol) else { return Match::No };
         // Since 1.20 a port name of an egress rule has no range.
-        let last = named.end.filter(|_| !by_peer).map_or(first, |end| end.max(first));
+        let last = end.filter(|_| !by_peer).map_or(first, |end| end.max(first));
         (first..=last).contains(&port).into()
+    }
+
+    /// Whether one item of `ports` means this port.
+    pub(super) fn means(&self, item: &PortMatch, protocol: IpProtocol, port: u16) -> Match {
+        if !item.protocols.list().contains(&protocol) {
+            return Match::No;
+        }
+        match &item.port {
+            PortSpec::All => Match::Yes,
+            PortSpec::Range { first: 0, .. } if self.options.version >= Version::V1_20 => Match::Yes,
+            PortSpec::Range { first, last } => (*first..=*last).contains(&port).into(),
+            PortSpec::Named { name, end } => self.stands_for(name, *end, protocol, port),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the agent is told: the options that change a decision.
 
+use super::{Node, Service};
 use crate::policy::spec::{IpProtocol, Version};
 
 /// The options of the agents of a cluster. The default is what Helm installs, with Cilium 1.19.
@@ -24,6 +25,10 @@ pub struct EngineOptions {
     /// The named container ports of all pods that the agent knows: up to 1.19 an egress rule looks its
     /// port names up here. `None` = not known.
     pub named_ports: Option<Vec<NamedPort>>,
+    /// Every service of the cluster: what `toServices` stands for. `None` = not known.
+    pub services: Option<Vec<Service>>,
+    /// Nodes of the cluster: their labels, which flows do not tell. Those that are missing are not known.
+    pub nodes: Vec<Node>,
 }
 
 /// `enable-policy`.
@@ -80,6 +85,8 @@ impl EngineOptions {
             ipv4: true,
             ipv6: false,
             named_ports: None,
+            services: None,
+            nodes: Vec::new(),
         }
     }
 

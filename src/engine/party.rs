@@ -16,7 +16,8 @@ pub struct Party {
     labels: Box<[PartyLabel]>,
     /// The named container ports of the pod; `None` = not known.
     pub named_ports: Option<Vec<NamedPort>>,
-    /// Its address. Only asked for outside of the cluster; without it the `cidr` labels decide.
+    /// Its address. Outside of the cluster, where the `cidr` labels decide without it; and of a node,
+    /// whose labels may be known by it.
     pub address: Option<IpAddr>,
     /// The names by which it is known outside of the cluster, in lower case, ending in a dot. Without
     /// them the `fqdn` labels decide.
@@ -160,6 +161,14 @@ impl Party {
     /// Whether it may have labels of any key beside those that are known.
     pub(super) fn may_have_more(&self) -> bool {
         self.missing == Missing::OfNode
+    }
+
+    /// The same one with these further labels, after which none is missing.
+    pub(super) fn with_labels(&self, further: impl IntoIterator<Item = Label>) -> Self {
+        let mut labels = self.labels.to_vec();
+        labels.extend(further.into_iter().map(PartyLabel::new));
+        let marks = Marks::of(&labels);
+        Self { labels: labels.into(), missing: Missing::Nothing, marks, ..self.clone() }
     }
 
     pub(super) fn labels(&self) -> &[PartyLabel] {

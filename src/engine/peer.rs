@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::fqdn::NamePattern;
 use super::party::{Lookup, Party};
 use super::selector::{Match, Selector};
-use super::{EngineOptions, Field};
+use super::{EngineOptions, Field, premises};
 use crate::flow::{Direction, Reserved};
 use crate::policy::spec::{
     CLUSTER_LABEL, CidrGroup, Entity, LabelKey, Operator, PeerSpec, Requirement, Version,
@@ -102,7 +102,15 @@ impl PeerTest {
                 },
                 pattern: NamePattern::new(fqdn, options.version),
             },
-            PeerSpec::Service(_) => Self::Open(Field::Services, serial),
+            PeerSpec::Service(service) => match premises::stands_for(service, options) {
+                Some(known) => {
+                    return known
+                        .iter()
+                        .flat_map(|spec| Self::of(spec, options, direction, serial))
+                        .collect();
+                }
+                None => Self::Open(Field::Services, serial),
+            },
             PeerSpec::Group(_) if direction == Direction::Ingress => Self::Open(Field::FromGroups, serial),
             PeerSpec::Group(_) => Self::Open(Field::ToGroups, serial),
         }]

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    AllowLocalhost, Decision, EnablePolicy, Engine, EngineOptions, NamedPort, Party, Prepared, Traffic,
+    AllowLocalhost, Decision, EnablePolicy, Engine, EngineOptions, NamedPort, Party, Prepared, Request,
+    RequestDecision, Traffic,
 };
 use crate::flow::{Direction, IcmpFamily};
 use crate::policy::read_documents;
@@ -100,6 +101,12 @@ pub struct FlowQuestion {
     /// Takes port, and protocol if that is empty, from this port of `to`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub named: String,
+    /// A name that `from` asks `to` for by DNS.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub dns: String,
+    /// The server name of a TLS handshake.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub sni: String,
 }
 
 /// What becomes of a connection.
@@ -118,6 +125,10 @@ pub struct Answer {
     pub egress: String,
     /// The same, by `to`'s policies.
     pub ingress: String,
+    /// With `dns` or `sni`, where `from`'s policies send the connection to a proxy: `allow`, `refuse`, or
+    /// `unchecked:<field>`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub request: String,
     /// Why `error`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,
@@ -179,6 +190,10 @@ impl Question {
             {
                 (Ok(traffic), Some(from), Some(to)) => {
                     answer.egress = side(from, to, Direction::Egress, traffic);
+                    if let Some(request) = flow.request() {
+                        let decision = from.decide_request(to.party(), Direction::Egress, traffic, &request);
+                        answer.request = request_word(&decision);
+                    }
                     answer.ingress = side(to, from, Direction::Ingress, traffic);
                 }
                 (Ok(_), _, _) => {
@@ -287,6 +302,28 @@ fn word(decision: &Decision<'_>) -> String {
     }
 }
 
+/// The word for a decision about a request; none where no proxy is asked.
+fn request_word(decision: &RequestDecision<'_>) -> String {
+    match decision {
+        RequestDecision::Connection(_) => String::new(),
+        RequestDecision::Allowed { .. } => "allow".to_owned(),
+        RequestDecision::Refused { .. } => "refuse".to_owned(),
+        RequestDecision::CouldNotCheck { field, .. } => format!("unchecked:{field}"),
+    }
+}
+
+// === impl FlowQuestion ===
+
+impl FlowQuestion {
+    fn request(&self) -> Option<Request<'_>> {
+        match (&*self.dns, &*self.sni) {
+            ("", "") => None,
+            ("", name) => Some(Request::Tls { sni: Some(name) }),
+            (name, _) => Some(Request::Dns { name }),
+        }
+    }
+}
+
 // === impl Id ===
 
 impl Id {
@@ -361,7 +398,7 @@ mod tests {
         .unwrap();
         let check = |flow: [&str; 3], port, named: &str, expected: Result<(&str, u16), &str>| {
             let [from, to, proto] = flow.map(str::to_owned);
-            let flow = FlowQuestion { from, to, proto, port, named: named.into() };
+            let flow = FlowQuestion { from, to, proto, port, named: named.into(), ..FlowQuestion::default() };
             let flows = vec![flow.clone()];
             let answers = Question { flows, ..question.clone() }.answer(Version::V1_19).unwrap();
             let [answer] = answers.flows.as_slice() else { panic!("one answer") };

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::conflict;
+use super::fqdn::NamePattern;
+use super::http::HttpTest;
 use super::index::ByLabel;
 use super::l4::Filter;
 use super::party::{Lookup, Party};
@@ -12,10 +14,12 @@ use super::peer::PeerTest;
 use super::prepared::Prepared;
 use super::selector::{Match, Selector};
 use super::side::Side;
+use super::sni::ServerName;
 use super::{EnablePolicy, EngineOptions, Field, RuleRef};
 use crate::flow::Direction;
 use crate::policy::spec::{
-    LabelSelector, NAMESPACE_LABEL, Peers, PolicyKind, PortRule, RuleSpec, Spec, SubjectSpec,
+    L4, L7, LabelSelector, NAMESPACE_LABEL, PeerSpec, Peers, PolicyKind, PortRule, RuleSpec, Spec,
+    SubjectSpec, Version,
 };
 
 /// A set of policies, prepared once and asked many times.
@@ -60,6 +64,25 @@ pub(super) struct Entry {
     pub(super) filter: Filter,
     /// Which filter of the rule.
     pub(super) item: usize,
+    /// What it asks of requests; `None` where layer 4 is all.
+    pub(super) inside: Option<Box<Inside>>,
+}
+
+/// What a filter asks of requests.
+#[derive(Debug, Clone)]
+pub(super) struct Inside {
+    pub(super) l7: Tests,
+    /// Empty = any.
+    pub(super) names: Box<[ServerName]>,
+}
+
+/// `rules`, prepared.
+#[derive(Debug, Clone)]
+pub(super) enum Tests {
+    /// None, or of a protocol that is not asked about here.
+    Other,
+    Http(Box<[HttpTest]>),
+    Dns(Box<[NamePattern]>),
 }
 
 /// Whom a rule reaches: numbers of tests in [`Rules::tests`], any of which may match.
@@ -91,6 +114,7 @@ impl Engine {
     /// What is enforced on one party. One that can be no local endpoint of this cluster has no policy.
     pub fn subject<'e>(&'e self, party: &Party) -> Prepared<'e> {
         let options = &self.options;
+        let party = &*options.completed(party);
         let enforced = party.is_endpoint(&options.cluster)
             && options.mode != EnablePolicy::Never
             && (options.host_firewall || !party.needs_host_firewall());
@@ -164,6 +188,14 @@ impl Engine {
         &self.side_of(entry.spec, direction).rules[entry.rule]
     }
 
+    /// The item of `toPorts` behind an entry.
+    pub(super) fn item(&self, direction: Direction, entry: &Entry) -> &PortRule {
+        match &self.rule(direction, entry).l4 {
+            L4::Ports(list) => &list[entry.item],
+            L4::All | L4::Icmp(_) => &self.no_item,
+        }
+    }
+
     pub(super) fn rule_ref(&self, direction: Direction, entry: &Entry) -> RuleRef<'_> {
         RuleRef { origin: &self.specs[entry.spec].origin, rule: self.rule(direction, entry) }
     }
@@ -218,7 +250,7 @@ impl Rules {
         let mut classes = HashMap::new();
         for (spec_number, spec) in specs.iter().enumerate() {
             for (rule_number, rule) in side_of(spec, direction).rules.iter().enumerate() {
-                let peers = all.reach(&rule.peers, options, direction);
+                let peers = all.reach(rule, options, direction);
                 for (item, filter) in Filter::all(&rule.l4, options.version).into_iter().enumerate() {
                     let authentication =
                         rule.authentication.as_deref().is_some_and(|mode| mode != "disabled");
@@ -233,6 +265,7 @@ impl Rules {
                         peers: peers.clone(),
                         filter,
                         item,
+                        inside: Inside::of(&rule.l4, item, options.version),
                     });
                 }
             }
@@ -242,17 +275,23 @@ impl Rules {
         all
     }
 
-    fn reach(&mut self, peers: &Peers, options: &EngineOptions, direction: Direction) -> Reach {
-        Reach(match peers {
+    fn reach(&mut self, rule: &RuleSpec, options: &EngineOptions, direction: Direction) -> Reach {
+        Reach(match &rule.peers {
             Peers::Nobody => Box::default(),
             Peers::Any => [self.number(PeerTest::All)].into(),
             Peers::Of(list) => {
                 let mut numbers = Vec::new();
                 for spec in list {
                     let serial = self.tests.len();
-                    numbers.extend(
-                        PeerTest::of(spec, options, direction, serial).into_iter().map(|t| self.number(t)),
-                    );
+                    let mut tests = PeerTest::of(spec, options, direction, serial);
+                    // Cilium resolves those of allow rules only; and a rule whose services stand for
+                    // nothing means any peer on its ports, at least to the engine alone.
+                    if matches!(spec, PeerSpec::Service(_))
+                        && (rule.deny || (tests.is_empty() && rule.l4 != L4::All))
+                    {
+                        tests = vec![PeerTest::Open(Field::Services, serial)];
+                    }
+                    numbers.extend(tests.into_iter().map(|t| self.number(t)));
                 }
                 // One selector that selects everything stands for the whole list, to Cilium as well.
                 match numbers.iter().find(|number| self.tests[**number] == PeerTest::All) {
@@ -269,5 +308,26 @@ impl Rules {
             self.tests.push(test);
             self.tests.len() - 1
         })
+    }
+}
+
+// === impl Inside ===
+
+impl Inside {
+    fn of(l4: &L4, item: usize, version: Version) -> Option<Box<Self>> {
+        let L4::Ports(list) = l4 else { return None };
+        let item = list.get(item)?;
+        let l7 = match &item.l7 {
+            L7::Http(rules) => Tests::Http(rules.iter().map(HttpTest::new).collect()),
+            L7::Dns(rules) => {
+                Tests::Dns(rules.iter().flat_map(|rule| NamePattern::of_rule(rule, version)).collect())
+            }
+            L7::None | L7::Kafka(_) | L7::Proxylib { .. } => Tests::Other,
+        };
+        if matches!(l7, Tests::Other) && item.server_names.is_empty() {
+            return None;
+        }
+        let names = item.server_names.iter().map(|name| ServerName::new(name, version)).collect();
+        Some(Box::new(Self { l7, names }))
     }
 }

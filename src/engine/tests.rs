@@ -66,7 +66,7 @@ fn check_with(setting: Setting<'_>, policies: &str, wanted: &[(&str, &str)]) {
                 to: to.into(),
                 proto: proto.into(),
                 port: port.parse().unwrap(),
-                named: String::new(),
+                ..FlowQuestion::default()
             });
             verdicts.push((*verdict, peer));
         }
@@ -124,7 +124,7 @@ struct Settled {
     question: serde_json::Value,
     versions: Vec<String>,
     /// For each flow: egress and ingress.
-    answers: Vec<(String, String)>,
+    answers: Vec<Vec<String>>,
 }
 
 #[test]
@@ -139,8 +139,10 @@ fn settled_questions() {
             let mut lines = answer_line(&line, Version::parse(version).unwrap());
             assert_eq!(lines.pop().unwrap(), "{}");
             let read = |line: &String| serde_json::from_str::<Answer>(line).unwrap();
-            let got: Vec<_> = lines.iter().map(read).map(|a| (a.egress, a.ingress)).collect();
-            assert_eq!(got, settled.answers, "{}, {version}", path.display());
+            let got: Vec<_> = lines.iter().map(read).map(|a| [a.egress, a.ingress, a.request]).collect();
+            let padded = |words: &Vec<String>| [0, 1, 2].map(|n| words.get(n).cloned().unwrap_or_default());
+            let expected: Vec<_> = settled.answers.iter().map(padded).collect();
+            assert_eq!(got, expected, "{}, {version}", path.display());
             asked += got.len();
         }
     }

@@ -41,8 +41,8 @@ struct Settled {
     question: Question,
     /// The versions that answer so.
     versions: Vec<String>,
-    /// For each flow: egress and ingress.
-    answers: Vec<(String, String)>,
+    /// For each flow: egress, ingress, and what the proxy of the egress says of a request.
+    answers: Vec<Vec<String>>,
 }
 
 fn settled() -> Vec<(PathBuf, Settled)> {
@@ -71,13 +71,17 @@ fn settled_questions_stay_settled() {
             for (who, answers) in [("cpg", Some(ours)), ("the judge", theirs)] {
                 let Some(answers) = answers else { continue };
                 let flows = answers.expect("an answer").flows;
-                for (answer, (egress, ingress)) in flows.iter().zip(&settled.answers) {
+                for (answer, words) in flows.iter().zip(&settled.answers) {
+                    let [egress, ingress, request @ ..] = words.as_slice() else { panic!("two words") };
+                    let request = request.first().map_or("", String::as_str);
                     let says = |got: &str, expected: &str| {
                         got == expected || (who != "cpg" && expected.starts_with("unchecked:"))
                     };
                     assert!(
-                        says(&answer.egress, egress) && says(&answer.ingress, ingress),
-                        "{}: {who}, {version}: {answer:?}, not {egress} and {ingress}",
+                        says(&answer.egress, egress)
+                            && says(&answer.ingress, ingress)
+                            && says(&answer.request, request),
+                        "{}: {who}, {version}: {answer:?}, not {egress}, {ingress} and {request:?}",
                         path.display()
                     );
                 }
@@ -109,6 +113,7 @@ fn the_engine_decides_as_cilium_does() {
     let started = Instant::now();
     let mut histogram = Histogram::default();
     let (mut verdicts, mut validations, mut unchecked, mut differences) = (0, 0, 0, 0);
+    let (mut requests, mut open_requests) = (0, 0);
     let mut random = Random::new(u64::try_from(seed).expect("a seed"));
     let mut turn = 0;
     while verdicts < wanted {
@@ -126,10 +131,13 @@ fn the_engine_decides_as_cilium_does() {
         verdicts += outcome.verdicts.len();
         validations += outcome.validations;
         unchecked += outcome.unchecked.len();
+        requests += outcome.requests.len();
+        open_requests += outcome.requests.iter().filter(|r| r.ends_with("unchecked")).count();
         histogram.add(&case, &outcome);
     }
     histogram.print();
     println!("unchecked: {unchecked} of {verdicts}; seed {seed}, {:.0?}", started.elapsed());
+    println!("requests: {requests}, unchecked: {open_requests}");
     println!("conformance: {verdicts} verdicts, {validations} validations, {differences} differences");
     assert_eq!(differences, 0, "see above");
     assert!(unchecked * 100 <= verdicts * UNCHECKED, "{unchecked} of {verdicts} could not be checked");

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"cpg.test/common/decide"
+	"cpg.test/common/dnsmatch"
 	"cpg.test/common/readback"
 	"cpg.test/common/validate"
 	"cpg.test/testbed/internal/apiproxy"
@@ -34,6 +35,7 @@ var commands = map[string]func(args []string) int{
 	"validate":     validate.Main,
 	"json":         readback.Main,
 	"decide":       decide.Main(&engine.Engine{}),
+	"dns-match":    dnsmatch.Main,
 	"metrics-lint": metricslint.Main,
 }
 

@@ -9,7 +9,7 @@
 //! linear in the length of the pattern.
 
 /// `Err` says what is wrong.
-pub(in crate::policy) fn check(pattern: &str) -> Result<(), String> {
+pub(crate) fn check(pattern: &str) -> Result<(), String> {
     let mut parser = Parser { rest: pattern, stack: vec![Frame::default()] };
     parser.run().map_err(|what| what.to_string())
 }

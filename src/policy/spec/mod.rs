@@ -30,7 +30,7 @@ pub(super) mod syntax;
 
 pub use decode_l4::icmp_type_by_name;
 pub use finding::{Finding, Mark, Path, Refusal, Step};
-pub(super) use go_regexp::check as go_regexp_check;
+pub(crate) use go_regexp::check as go_regexp_check;
 pub use l4::{EndPort, IcmpMatch, IpProtocol, L4, PortMatch, PortRule, PortSpec, Protocols};
 pub use l7::{
     DnsRule, HeaderAction, HeaderMatch, HttpRule, KafkaRule, L7, Listener, ListenerKind, SecretRef,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cpg::engine::question::{FlowQuestion, Id, Opts, Port, Question};
 use serde_json::{Value, json};
 
-use super::policies::Policies;
+use super::policies::{Policies, Theme};
 use super::random::Random;
 
 /// A question whose policies are still documents.
@@ -20,13 +20,13 @@ pub(super) struct Case {
 impl Case {
     pub(super) fn generate(random: &mut Random) -> Self {
         let (opts, v6) = options(random);
-        let crowded = random.percent(10);
-        let mut policies =
-            Policies { node_labels: opts.nodelabels, extended: opts.extproto, crowded, random };
+        let theme =
+            random.weighted(&[(70, Theme::Usual), (10, Theme::Crowded), (14, Theme::Dns), (6, Theme::Names)]);
+        let mut policies = Policies { node_labels: opts.nodelabels, extended: opts.extproto, theme, random };
         let count = 1 + policies.random.below(5);
         let documents = (0..count).map(|_| policies.document()).collect();
         let ids = identities(random, v6);
-        let flows = flows(random, &ids);
+        let flows = flows(random, &ids, theme);
         Self { opts, documents, ids, flows }
     }
 
@@ -175,7 +175,7 @@ fn identities(random: &mut Random, v6: bool) -> BTreeMap<String, Id> {
     ids
 }
 
-fn flows(random: &mut Random, ids: &BTreeMap<String, Id>) -> Vec<FlowQuestion> {
+fn flows(random: &mut Random, ids: &BTreeMap<String, Id>, theme: Theme) -> Vec<FlowQuestion> {
     let names: Vec<&String> = ids.keys().collect();
     let subjects: Vec<&String> = names
         .iter()
@@ -186,7 +186,25 @@ fn flows(random: &mut Random, ids: &BTreeMap<String, Id>) -> Vec<FlowQuestion> {
         .map(|_| {
             let subject = random.of(&subjects).clone();
             let peer = random.of(&names).clone();
-            let (from, to) = if random.percent(50) { (subject, peer) } else { (peer, subject) };
+            let themed = matches!(theme, Theme::Dns | Theme::Names) && random.percent(75);
+            let (from, to) = if themed || random.percent(50) { (subject, peer) } else { (peer, subject) };
+            if themed {
+                let flow = FlowQuestion { from, to, ..FlowQuestion::default() };
+                return match theme {
+                    Theme::Names => FlowQuestion {
+                        proto: "TCP".into(),
+                        port: 443,
+                        sni: random.of(SERVER_NAMES).to_owned(),
+                        ..flow
+                    },
+                    _ => FlowQuestion {
+                        proto: random.of(&["UDP", "UDP", "TCP"]).to_owned(),
+                        port: 53,
+                        dns: random.of(QUERIES).to_owned(),
+                        ..flow
+                    },
+                };
+            }
             let named: Vec<&String> = ids[&to].named_ports.keys().collect();
             if !named.is_empty() && random.percent(12) {
                 let named = random.of(&named).clone();
@@ -201,7 +219,52 @@ fn flows(random: &mut Random, ids: &BTreeMap<String, Id>) -> Vec<FlowQuestion> {
                 92..=96 => ("ICMPv6", random.of(&[128, 128, 0, 3, 8])),
                 _ => (random.of(&["VRRP", "IGMP"]), 0),
             };
-            FlowQuestion { from, to, proto: proto.into(), port, named: String::new() }
+            let (dns, sni) = match (proto, port) {
+                ("UDP" | "TCP", 53) => (random.of(QUERIES).to_owned(), String::new()),
+                ("TCP" | "UDP", 443) => (String::new(), random.of(SERVER_NAMES).to_owned()),
+                ("TCP", 80) if random.percent(50) => (random.of(QUERIES).to_owned(), String::new()),
+                ("TCP", 80 | 8080) => (String::new(), random.of(SERVER_NAMES).to_owned()),
+                _ => (String::new(), String::new()),
+            };
+            FlowQuestion { from, to, proto: proto.into(), port, dns, sni, ..FlowQuestion::default() }
         })
         .collect()
 }
+
+/// Names that are asked for: those of [`policies::DNS_RULES`], their neighbours, and what is no name.
+///
+/// [`policies::DNS_RULES`]: super::policies::DNS_RULES
+const QUERIES: &[&str] = &[
+    "api.example.com",
+    "API.example.com.",
+    "xapi.example.com",
+    "a.api.example.com",
+    "example.com",
+    "www.example.com",
+    "a.www.example.com",
+    "example.com.shop.svc.cluster.local",
+    "db.shop.svc.cluster.local.",
+    "db.shop.svc.cluster.localx",
+    "_sip._tcp.example.com",
+    "sub.example.org",
+    "sub-1.example.org",
+    "xsub.example.org",
+    "a-b.example.org",
+    "",
+    ".",
+    "com",
+    "a..example.com",
+    ".example.com",
+    "a/b.example.com",
+    "xn--bcher-kva.example.com",
+];
+
+const SERVER_NAMES: &[&str] = &[
+    "a.example.com",
+    "A.Example.com",
+    "b.a.example.com",
+    "c.b.a.example.com",
+    "example.com",
+    "xa.example.com",
+    "a.example.org",
+];

@@ -1,7 +1,7 @@
 //! What both sides say to one case, and what of it differs.
 
 use cpg::engine::Party;
-use cpg::engine::question::{Answers, Id};
+use cpg::engine::question::{Answer, Answers, Id};
 use serde_json::Value;
 
 use super::case::Case;
@@ -14,6 +14,8 @@ pub(super) enum Difference {
     Refused { document: usize, judge: Option<String>, cpg: Option<String> },
     /// One side of one connection.
     Verdict { flow: usize, egress: bool, judge: String, cpg: String },
+    /// What is inside of one connection.
+    Request { flow: usize, judge: String, cpg: String },
     /// One of the two could not use the question at all.
     Question { judge: Option<String>, cpg: Option<String> },
 }
@@ -25,6 +27,8 @@ pub(super) struct Outcome {
     /// What the judge said, of sides that have a policy.
     pub(super) verdicts: Vec<String>,
     pub(super) unchecked: Vec<String>,
+    /// What the judge said of requests: the word, and what was asked about.
+    pub(super) requests: Vec<String>,
     pub(super) validations: usize,
     /// Why the judge refused documents.
     pub(super) refused: Vec<String>,
@@ -94,7 +98,32 @@ pub(super) fn compare(case: &Case, judge: &mut Judge) -> Outcome {
             }
         }
     }
+    for (flow, (theirs, ours)) in theirs.flows.iter().zip(&ours.flows).enumerate() {
+        let kind = if case.flows[flow].dns.is_empty() { "sni" } else { "dns" };
+        if !agree_inside(&theirs.request, ours, case) {
+            let (judge, cpg) = (theirs.request.clone(), ours.request.clone());
+            outcome.differences.push(Difference::Request { flow, judge, cpg });
+        }
+        if !theirs.request.is_empty() {
+            let unchecked = if ours.request.starts_with("unchecked:") { " unchecked" } else { "" };
+            outcome.requests.push(format!("{kind} {}{unchecked}", theirs.request));
+        }
+    }
     outcome
+}
+
+/// What a proxy answers. `proxy`: the judge does not know which one it is, or what it does; whoever asks
+/// cpg is told so as well, or gets what holds for the proxy that is meant to answer.
+fn agree_inside(judge: &str, cpg: &Answer, case: &Case) -> bool {
+    match (judge, &*cpg.request) {
+        ("proxy", _) => true,
+        // What cannot be checked of the connection is not asked further, but for server names.
+        (_, "") if cpg.egress.starts_with("unchecked:") => true,
+        (judge, cpg) if cpg.starts_with("unchecked:") => {
+            ["allow", "refuse"].contains(&judge) && agree(judge, cpg, case)
+        }
+        (judge, cpg) => judge == cpg,
+    }
 }
 
 /// The same verdict; or one that cannot be checked, with a reason that is there, and for which what the

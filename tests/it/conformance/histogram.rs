@@ -13,6 +13,7 @@ pub(super) struct Histogram {
     cases: usize,
     met: BTreeMap<String, usize>,
     answers: BTreeMap<String, usize>,
+    requests: BTreeMap<String, usize>,
     refused: BTreeMap<String, usize>,
 }
 
@@ -94,6 +95,10 @@ const FORMS: &[&str] = &[
     "answer default-deny",
     "answer error",
     "answer refused",
+    "request dns allow",
+    "request dns refuse",
+    "request sni allow",
+    "request sni refuse",
 ];
 
 impl Histogram {
@@ -110,6 +115,10 @@ impl Histogram {
         for verdict in &outcome.verdicts {
             *self.answers.entry(verdict.clone()).or_default() += 1;
         }
+        for request in &outcome.requests {
+            *self.requests.entry(request.clone()).or_default() += 1;
+        }
+        met.extend(outcome.requests.iter().map(|request| format!("request {request}")));
         met.extend(outcome.verdicts.iter().map(|verdict| format!("answer {verdict}")));
         met.extend(outcome.unchecked.iter().map(|field| format!("unchecked {field}")));
         if !outcome.refused.is_empty() {
@@ -126,6 +135,7 @@ impl Histogram {
     /// One line for each, in percent of the cases.
     pub(super) fn print(&self) {
         println!("verdicts: {:?}", self.answers);
+        println!("requests: {:?}", self.requests);
         println!("refused: {:?}", self.refused);
         println!("of {} cases, in percent:", self.cases);
         let lines: Vec<String> =

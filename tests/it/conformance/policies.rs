@@ -9,12 +9,49 @@ pub(super) struct Policies<'r> {
     pub(super) random: &'r mut Random,
     pub(super) node_labels: bool,
     pub(super) extended: bool,
-    /// Many rules of layer 7 and the like for one port and any peer, so that they meet.
-    pub(super) crowded: bool,
+    pub(super) theme: Theme,
+}
+
+/// What many rules of one case have to do with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Theme {
+    /// Nothing.
+    Usual,
+    /// Rules of layer 7 and the like for one port and any peer.
+    Crowded,
+    /// DNS rules, and others that mean port 53 too.
+    Dns,
+    /// Server names, and others that mean port 443 too.
+    Names,
 }
 
 const NAMESPACES: [&str; 3] = ["default", "shop", "web"];
 const VALUES: [&str; 6] = ["web", "db", "client", "", "default", "shop"];
+
+/// Items of DNS rules; an empty member is an empty item.
+pub(super) const DNS_RULES: &[(&str, &str)] = &[
+    ("matchPattern", "*"),
+    ("matchPattern", "**"),
+    ("matchPattern", "*.example.com"),
+    ("matchPattern", "*.example.com"),
+    ("matchPattern", "**.example.com"),
+    ("matchPattern", "***.example.com."),
+    ("matchPattern", "*example.com"),
+    ("matchPattern", "www.*.com"),
+    ("matchPattern", "www.**.com"),
+    ("matchPattern", "sub*.example.org"),
+    ("matchPattern", "*.*.svc.cluster.local"),
+    ("matchPattern", "**.cluster.local"),
+    ("matchPattern", "*-*.EXAMPLE.org"),
+    ("matchName", "api.example.com"),
+    ("matchName", "API.Example.com."),
+    ("matchName", "example.com"),
+    ("matchName", "db.shop.svc.cluster.local"),
+    ("", ""),
+];
+
+const SERVER_NAMES: &[&str] =
+    &["a.example.com", "A.example.com", "*.example.com", "**.example.com", "x.example.org"];
 
 #[derive(Clone, Copy)]
 struct Side {
@@ -106,7 +143,13 @@ impl Policies<'_> {
         }
         let lists = [("ingress", 60), ("egress", 60), ("ingressDeny", 30), ("egressDeny", 30)];
         let at_least = if self.random.percent(98) { self.random.below(4) } else { 4 };
+        let themed = matches!(self.theme, Theme::Dns | Theme::Names);
         for (n, (name, often)) in lists.into_iter().enumerate() {
+            let often = match name {
+                "egress" if themed => 100,
+                "egressDeny" if themed => 5,
+                _ => often,
+            };
             if !self.random.percent(often) && n != at_least {
                 continue;
             }
@@ -120,13 +163,17 @@ impl Policies<'_> {
 
     fn rule(&mut self, side: Side) -> Value {
         let mut rule = Map::new();
-        if self.random.percent(75) {
+        let themed = matches!(self.theme, Theme::Dns | Theme::Names) && !side.ingress;
+        if self.random.percent(if themed { 50 } else { 75 }) {
             self.peers(side, &mut rule);
         }
         if self.random.below(300) == 0 {
             self.peers(side, &mut rule);
         }
         match self.random.weighted(&[(105, 0), (158, 1), (36, 2), (1, 3)]) {
+            0 if themed && self.random.percent(75) => {
+                rule.insert("toPorts".into(), self.port_rules(side));
+            }
             0 => {}
             1 => drop(rule.insert("toPorts".into(), self.port_rules(side))),
             2 => drop(rule.insert("icmps".into(), self.icmps())),
@@ -137,7 +184,7 @@ impl Policies<'_> {
         }
         let text = Value::Object(rule.clone()).to_string();
         let special = ["\"rules\"", "serverNames", "TLS", "listener"].iter().any(|word| text.contains(word));
-        if special && self.random.percent(if self.crowded { 90 } else { 55 }) {
+        if special && self.random.percent(if self.theme == Theme::Crowded { 90 } else { 55 }) {
             rule.retain(|name, _| name == "toPorts");
         }
         // The judge does not resolve these, and takes them for any peer: they must not meet others.
@@ -384,7 +431,18 @@ impl Policies<'_> {
     }
 
     fn port_rule(&mut self, side: Side) -> Value {
-        let often = if self.crowded { 80 } else { 35 };
+        match self.theme {
+            Theme::Dns if !side.ingress && !side.deny && self.random.percent(80) => {
+                let rules = self.dns_rules();
+                return self.themed("53", json!({"rules": {"dns": rules}}));
+            }
+            Theme::Names if !side.ingress && !side.deny && !side.host && self.random.percent(80) => {
+                let names = self.server_names();
+                return self.themed("443", json!({ "serverNames": names }));
+            }
+            _ => {}
+        }
+        let often = if self.theme == Theme::Crowded { 80 } else { 35 };
         let special = !side.deny && self.random.percent(if side.host { 1 } else { often });
         let mut rule = Map::new();
         if special {
@@ -406,13 +464,12 @@ impl Policies<'_> {
             match kind {
                 0 => drop(rule.insert("rules".into(), json!({"http": [{"method": "GET"}]}))),
                 1 => {
-                    rule.insert("rules".into(), json!({"dns": [{"matchPattern": "*"}]}));
+                    rule.insert("rules".into(), json!({"dns": self.dns_rules()}));
                     let protocol = self.random.of(&["UDP", "ANY", "TCP"]);
                     ports = json!([{"port": "53", "protocol": protocol}]);
                 }
                 2 => {
-                    let names = self.random.of(&["a.example.com", "*.example.com"]);
-                    rule.insert("serverNames".into(), json!([names]));
+                    rule.insert("serverNames".into(), self.server_names());
                     ports[0]["protocol"] = json!(self.random.of(&["TCP", "TCP", "ANY"]));
                 }
                 3 => drop(rule.insert("terminatingTLS".into(), json!({"secret": {"name": "cert"}}))),
@@ -426,7 +483,7 @@ impl Policies<'_> {
                 7 => drop(rule.insert("rules".into(), json!({"l7proto": "memcache", "l7": [{"key": "x"}]}))),
                 _ => drop(rule.insert("rules".into(), json!({"http": []}))),
             }
-            if self.crowded {
+            if self.theme == Theme::Crowded {
                 ports[0]["port"] = json!("80");
             }
             rule.insert("ports".into(), ports);
@@ -444,6 +501,41 @@ impl Policies<'_> {
             rule.insert("rules".into(), json!({}));
         }
         Value::Object(rule)
+    }
+
+    /// An item for this port with what is asked of requests, or with nothing; or one for more ports.
+    fn themed(&mut self, port: &str, mut rule: Value) -> Value {
+        let protocol = if port == "53" { self.random.of(&["UDP", "UDP", "ANY", "TCP"]) } else { "TCP" };
+        let mut ports = json!([{"port": port, "protocol": protocol}]);
+        match self.random.below(20) {
+            0..=12 => {}
+            13 | 14 => rule = json!({}),
+            15 => (rule, ports) = (json!({}), json!([{"port": "1", "endPort": 500, "protocol": protocol}])),
+            16 => (rule, ports) = (json!({}), json!([{"port": "0", "protocol": protocol}])),
+            17 => (rule, ports) = (json!({}), json!([{"port": port}])),
+            18 => ports = json!([{"port": port, "protocol": protocol}, {"port": "8080", "protocol": "TCP"}]),
+            _ => (rule, ports) = (json!({}), json!([{"port": "dns", "protocol": protocol}])),
+        }
+        rule["ports"] = ports;
+        rule
+    }
+
+    fn server_names(&mut self) -> Value {
+        let count = self.random.weighted(&[(75, 1), (25, 2)]);
+        (0..count).map(|_| json!(self.random.of(SERVER_NAMES))).collect()
+    }
+
+    fn dns_rules(&mut self) -> Value {
+        let count = self.random.weighted(&[(60, 1), (30, 2), (10, 3)]);
+        (0..count).map(|_| self.dns_rule()).collect()
+    }
+
+    fn dns_rule(&mut self) -> Value {
+        if self.random.percent(2) {
+            return json!({"matchName": "api.example.com", "matchPattern": "sub*.example.org"});
+        }
+        let (member, text) = self.random.of(DNS_RULES);
+        if member.is_empty() { json!({}) } else { json!({ member: text }) }
     }
 
     fn port(&mut self) -> Value {

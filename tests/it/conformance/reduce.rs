@@ -12,7 +12,7 @@ const BUDGET: usize = 600;
 /// The smallest case found that still shows a difference of this kind.
 pub(super) fn reduce(case: &Case, found: &Difference, judge: &mut Judge) -> (Case, Difference) {
     let mut best = (case.clone(), found.clone());
-    if let Difference::Verdict { flow, .. } = found {
+    if let Difference::Verdict { flow, .. } | Difference::Request { flow, .. } = found {
         let alone = Case { flows: vec![case.flows[*flow].clone()], ..case.clone() };
         try_case(alone, judge, &mut best);
     }
@@ -45,6 +45,9 @@ fn try_case(case: Case, judge: &mut Judge, best: &mut (Case, Difference)) -> boo
             Difference::Verdict { egress, judge, cpg, .. },
             Difference::Verdict { egress: e, judge: j, cpg: c, .. },
         ) => egress == e && start(judge) == start(j) && cpg == c,
+        (Difference::Request { judge, cpg, .. }, Difference::Request { judge: j, cpg: c, .. }) => {
+            judge == j && cpg == c
+        }
         (a, b) => std::mem::discriminant(a) == std::mem::discriminant(*b),
     };
     let Some(difference) = compare(&case, judge).differences.iter().find(same).cloned() else { return false };

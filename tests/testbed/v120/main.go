@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"cpg.test/common/decide"
+	"cpg.test/common/dnsmatch"
 	"cpg.test/common/validate"
 	"cpg.test/testbed/v120/engine"
 )
@@ -18,8 +19,10 @@ func main() {
 			os.Exit(validate.Main(os.Args[2:]))
 		case "decide":
 			os.Exit(decide.Main(&engine.Engine{})(os.Args[2:]))
+		case "dns-match":
+			os.Exit(dnsmatch.Main(os.Args[2:]))
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: testbed decide|validate [arguments]")
+	fmt.Fprintln(os.Stderr, "usage: testbed decide|dns-match|validate [arguments]")
 	os.Exit(2)
 }

@@ -62,6 +62,10 @@ type Flow struct {
 	Port uint16 `json:"port"`
 	// Named takes port and protocol from that named port of To instead.
 	Named string `json:"named"`
+	// DNS is a name that From asks To for, SNI the server name of its TLS handshake. One of them may be
+	// given; it is asked about when the egress policy sends the connection to a proxy.
+	DNS string `json:"dns"`
+	SNI string `json:"sni"`
 }
 
 // Answer is the decision on one flow.
@@ -72,6 +76,8 @@ type Answer struct {
 	Port    uint16 `json:"port"`
 	Egress  string `json:"egress"`
 	Ingress string `json:"ingress"`
+	// Request is what the egress proxy says, if there is a request and a proxy.
+	Request string `json:"request,omitempty"`
 	Error   string `json:"error,omitempty"`
 }
 

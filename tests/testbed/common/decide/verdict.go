@@ -34,6 +34,9 @@ func (c *Cluster) decide(flow Flow) Answer {
 	if answer.Egress, err = c.verdict(from, egress); err != nil {
 		answer.Error = "egress: " + err.Error()
 	}
+	if answer.Egress == redirect {
+		answer.Request = c.request(from, to, flow, proto)
+	}
 	if answer.Ingress, err = c.verdict(to, ingress); err != nil {
 		answer.Error = "ingress: " + err.Error()
 	}
