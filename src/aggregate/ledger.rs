@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::sample::Sampled;
-use super::{Observation, ObservedPeer, Tally};
+use super::{Lookup, Lookups, Observation, ObservedPeer, Tally};
 use crate::classify::Proof;
 use crate::flow::{Connection, Direction, Flow, Identity};
 use crate::policy::Entity;
@@ -27,6 +27,8 @@ pub struct Ledger {
     sources: HashMap<Source, usize>,
     /// Connections of policy verdicts, also of those that made no observation.
     pub(super) verdicts: Sampled,
+    /// DNS queries, which passed or were refused.
+    pub(super) lookups: Lookups,
     pub(super) capacity: usize,
 }
 
@@ -68,7 +70,13 @@ impl Source {
 impl Ledger {
     /// A ledger that holds at most so many observations, and a quarter of them from one source.
     pub fn new(capacity: usize) -> Self {
-        Self { tallies: HashMap::new(), sources: HashMap::new(), verdicts: Sampled::new(VERDICTS), capacity }
+        Self {
+            tallies: HashMap::new(),
+            sources: HashMap::new(),
+            verdicts: Sampled::new(VERDICTS),
+            lookups: Lookups::default(),
+            capacity,
+        }
     }
 
     /// Folds in a flow that made this observation. One that is new and finds no room is not counted.
@@ -93,9 +101,20 @@ impl Ledger {
         self.verdicts.insert(connection.0);
     }
 
+    /// Folds in a query that passed the DNS proxy; `false` when something had no room.
+    pub fn note_lookup(&mut self, lookup: Lookup, flow: &Flow) -> bool {
+        self.lookups.fold(lookup, flow)
+    }
+
+    /// Folds in a query that the DNS proxy refused; `false` when something had no room.
+    pub fn note_refused(&mut self, lookup: Lookup, flow: &Flow) -> bool {
+        self.lookups.refuse(lookup, flow)
+    }
+
     /// Joins another ledger; gives back what did not fit.
     pub fn join(&mut self, other: Self) -> Vec<(Observation, Tally)> {
         self.verdicts.join(&other.verdicts);
+        self.lookups.join(other.lookups);
         self.take_back(other.tallies)
     }
 

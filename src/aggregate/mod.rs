@@ -4,12 +4,14 @@
 //! threads, files, halves and windows give the same result.
 
 mod ledger;
+mod lookups;
 mod observation;
 mod sample;
 mod tally;
 mod window;
 
 pub use ledger::{Ledger, Room};
+pub use lookups::{Lookup, Lookups, Resolver};
 pub use observation::{Observation, ObservedPeer, Request, observe};
 pub use sample::Smallest;
 pub use tally::{CONNECTIONS, NODES, SAMPLES, Sample, Tally};

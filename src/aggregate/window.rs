@@ -9,7 +9,7 @@ use hashbrown::HashSet;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::sample::Sampled;
-use super::{Ledger, Observation, Tally};
+use super::{Ledger, Lookups, Observation, Tally};
 use crate::classify::Proof;
 
 /// When observations that only drop events told are decided.
@@ -42,6 +42,8 @@ pub struct Settled {
     pub contradicted: Vec<(Observation, Tally)>,
     /// Observations for which there was no room.
     pub refused: Vec<(Observation, Tally)>,
+    /// The DNS queries of the window.
+    pub lookups: Lookups,
 }
 
 /// Hashes of observations that stood once, in two generations, so that the memory is bounded and
@@ -81,7 +83,8 @@ impl Windows {
         let capacity = ledger.capacity;
         let refused = ledger.join(std::mem::replace(&mut self.waiting, Ledger::new(capacity)));
         let mut settled = Settled { refused, ..Settled::default() };
-        let Ledger { tallies, verdicts, .. } = ledger;
+        let Ledger { tallies, verdicts, lookups, .. } = ledger;
+        settled.lookups = lookups;
         let before = self.verdicts.take();
         let denied_elsewhere = |tally: &Tally| {
             tally

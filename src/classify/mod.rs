@@ -2,6 +2,7 @@
 //!
 //! Pure: a flow and the run's filters in, exactly one [`Outcome`] out.
 
+mod dns;
 mod drop_class;
 mod filter;
 mod guard;
@@ -27,6 +28,8 @@ pub enum Outcome {
     Skipped(Skip),
     /// Dropped for another reason.
     Dropped(Class),
+    /// A DNS query of a subject of this run that the proxy let pass.
+    Lookup,
     /// Not dropped.
     NotDropped(Verdict),
     /// The user does not want to see it.
@@ -56,7 +59,10 @@ pub enum Filter {
 /// What this flow is counted as.
 pub fn classify(flow: &Flow, filters: &Filters) -> Outcome {
     if flow.verdict != Verdict::Dropped {
-        return Outcome::NotDropped(flow.verdict);
+        return match dns::passed(flow) && filters.interest.dns && filters.may_be_subject(flow) {
+            true => Outcome::Lookup,
+            false => Outcome::NotDropped(flow.verdict),
+        };
     }
     if filters.ignore_reasons.contains(&flow.drop_reason) {
         return Outcome::Filtered(Filter::DropReason);
@@ -77,7 +83,13 @@ pub fn classify(flow: &Flow, filters: &Filters) -> Outcome {
         return Outcome::Filtered(Filter::Namespace);
     }
     if refused_by_proxy {
-        return Outcome::Skipped(Skip::L7Denied);
+        return match dns::refused(flow) {
+            None => Outcome::Skipped(Skip::L7Denied),
+            Some(Err(skip)) => Outcome::Skipped(skip),
+            Some(Ok(())) if !filters.include_refused => Outcome::Skipped(Skip::DnsRefused),
+            // The proxy's own word, as exact as that of the datapath.
+            Some(Ok(())) => Outcome::Need { direction: Direction::Egress, proof: Proof::Verdict },
+        };
     }
     if let Err(skip) = guard::opens_connection(flow) {
         return Outcome::Skipped(skip);

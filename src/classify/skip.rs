@@ -31,6 +31,10 @@ macro_rules! skips {
 skips! {
     /// A request that the L7 proxy refused.
     L7Denied "l7_denied" "the L7 proxy refused the request; rules for L7 are not written yet"
+    /// A name that the DNS proxy refused.
+    DnsRefused "dns_refused" "the DNS proxy refused the name: as often a leak as a need; --include-refused writes rules for such names"
+    /// A name that the DNS proxy refused, and that no policy can hold.
+    DnsNameUnusable "dns_name_unusable" "the DNS proxy refused a name that no policy can hold: letters, digits, '-', '_' and dots only"
     /// Hubble gave no direction.
     NoDirection "no_direction" "Hubble did not say which side decided"
     /// No layer 4, or no destination port.
@@ -79,6 +83,12 @@ skips! {
     TransientDespitePolicy "transient_despite_policy" "a policy in the cluster had allowed it for more than a minute: the endpoint was regenerating, its identity was not spread yet, or the policy is not realized on that node (cilium-dbg endpoint list)"
     /// A deny rule of a policy of the directory or of the cluster decides it.
     ExplicitDeny "explicit_deny" "a deny rule in the output directory or in the cluster decides it; no allow rule can win over it"
+    /// Outside the cluster and without a name, where only names are wanted.
+    UnnamedWorld "unnamed_world" "an address outside the cluster that no DNS name is known of; --fqdn auto writes the address"
+    /// A resolver that is not the cluster's.
+    ForeignResolver "foreign_resolver" "a DNS server that is not the cluster's own: a leak, unless it is meant; --resolver says that it is"
+    /// A rule for names that would narrow what people allowed.
+    NarrowsResolver "narrows_resolver" "a rule for DNS names would take away lookups that a wider rule allows now"
     /// The engine did not confirm the rule.
     Unconfirmed "unconfirmed" "a fault of cpg: the rule would not have allowed this flow and was not written; please report it"
     /// One source used up its share of the table of observations.

@@ -6,6 +6,7 @@ use super::args::Args;
 use super::logging::Log;
 use crate::text::visible;
 
+mod fqdn;
 mod generate;
 mod output;
 mod replay;

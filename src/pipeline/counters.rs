@@ -25,7 +25,9 @@ pub struct Counters {
     pub skipped: BTreeMap<Skip, u64>,
     /// Flows dropped for another reason.
     pub dropped: BTreeMap<(Class, DropReason), u64>,
-    /// Flows that were not dropped.
+    /// DNS queries that the proxy let pass.
+    pub lookups: u64,
+    /// Flows that were not dropped, and no such query.
     pub not_dropped: BTreeMap<Verdict, u64>,
     /// Flows that the user's filters took out.
     pub filtered: BTreeMap<Filter, u64>,
@@ -77,13 +79,15 @@ pub enum Cap {
     Gaps,
     /// The nodes that are watched: those beyond are in no number of what was watched.
     Nodes,
+    /// The resolvers and the names that DNS queries ask for.
+    Lookups,
 }
 
 // === impl Cap ===
 
 impl Cap {
     /// Every table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ledger,
         Self::Source,
         Self::HealthPlaces,
@@ -91,6 +95,7 @@ impl Cap {
         Self::Repeated,
         Self::Gaps,
         Self::Nodes,
+        Self::Lookups,
     ];
 
     /// The word for summaries and metrics.
@@ -103,6 +108,7 @@ impl Cap {
             Self::Repeated => "repeated_flows",
             Self::Gaps => "gaps",
             Self::Nodes => "nodes",
+            Self::Lookups => "dns_lookups",
         }
     }
 }
@@ -118,6 +124,7 @@ impl Counters {
             Outcome::Dropped(class) => {
                 *self.dropped.entry((class, flow.drop_reason)).or_default() += flow.count
             }
+            Outcome::Lookup => self.lookups += flow.count,
             Outcome::NotDropped(verdict) => *self.not_dropped.entry(verdict).or_default() += flow.count,
             Outcome::Filtered(filter) => *self.filtered.entry(filter).or_default() += flow.count,
         }
@@ -176,6 +183,7 @@ impl Counters {
             needs,
             skipped,
             dropped,
+            lookups,
             not_dropped,
             filtered,
             not_of_interest,
@@ -196,6 +204,7 @@ impl Counters {
         self.needs += needs;
         add(&mut self.skipped, skipped);
         add(&mut self.dropped, dropped);
+        self.lookups += lookups;
         add(&mut self.not_dropped, not_dropped);
         add(&mut self.filtered, filtered);
         self.not_of_interest += not_of_interest;
@@ -232,6 +241,7 @@ impl Counters {
         self.needs
             + sum(&self.skipped)
             + sum(&self.dropped)
+            + self.lookups
             + sum(&self.not_dropped)
             + sum(&self.filtered)
             + self.not_of_interest

@@ -8,7 +8,7 @@ use hashbrown::HashSet;
 use jiff::Timestamp;
 
 use super::{Cap, Counters, LEDGER_CAPACITY, Vitals};
-use crate::aggregate::{Ledger, Room, observe};
+use crate::aggregate::{Ledger, Lookup, Room, observe};
 use crate::classify::{Class, Filters, Outcome, Skip, classify, is_policy_verdict, why};
 use crate::flow::{DropReason, Endpoint, Flow};
 use crate::health::{is_broken, is_reported, remedy};
@@ -148,6 +148,9 @@ impl Fold {
         let outcome = match classify(flow, &self.filters) {
             Outcome::Need { direction, proof } => match observe(flow, direction) {
                 Ok(observation) => {
+                    let observation = observation.asking(flow);
+                    let names = self.filters.interest.dns;
+                    let observation = if names { observation.named(flow) } else { observation };
                     let skip = match self.ledger.fold(observation, flow, proof) {
                         Room::Found => None,
                         Room::Full => Some((Skip::LedgerFull, Cap::Ledger)),
@@ -165,6 +168,7 @@ impl Fold {
             },
             other => other,
         };
+        self.look_up(flow, outcome);
         self.counters.flow(flow, outcome);
         if let Outcome::Dropped(class) = outcome
             && is_reported(class)
@@ -173,6 +177,21 @@ impl Fold {
         }
         if tracing::enabled!(tracing::Level::DEBUG) {
             self.tell(flow, outcome);
+        }
+    }
+
+    /// Takes down a DNS query.
+    fn look_up(&mut self, flow: &Flow, outcome: Outcome) {
+        if !matches!(outcome, Outcome::Lookup | Outcome::Skipped(Skip::DnsRefused)) {
+            return;
+        }
+        let Some(lookup) = Lookup::of(flow) else { return };
+        let has_room = match outcome {
+            Outcome::Lookup => self.ledger.note_lookup(lookup, flow),
+            _ => self.ledger.note_refused(lookup, flow),
+        };
+        if !has_room {
+            self.counters.cap(Cap::Lookups, 1);
         }
     }
 
@@ -199,7 +218,7 @@ impl Fold {
             Outcome::Skipped(skip) => (skip.as_str(), skip.advice()),
             Outcome::Dropped(Class::Noise) => return,
             Outcome::Dropped(class) => (class.as_str(), why(class, flow.drop_reason)),
-            Outcome::Need { .. } | Outcome::NotDropped(_) | Outcome::Filtered(_) => return,
+            Outcome::Need { .. } | Outcome::Lookup | Outcome::NotDropped(_) | Outcome::Filtered(_) => return,
         };
         let mut hasher = DefaultHasher::new();
         let (source, destination) = (side(flow.source.as_deref()), side(flow.destination.as_deref()));

@@ -21,8 +21,10 @@ mod held;
 mod keeper;
 mod keeping;
 mod live;
+mod naming;
 mod notices;
 mod recorder;
+mod resolvers;
 mod results;
 mod screening;
 mod shutdown;
@@ -44,6 +46,7 @@ pub use keeping::Keeping;
 pub use live::{
     Again, Answer, Asking, FlowStream, GAPS, Lasting, Live, Question, Reopen, SharedWatch, Watch,
 };
+pub use naming::{Fqdn, Meant, Names, Naming};
 pub use notices::Notices;
 pub use recorder::{Recorded, Recorder};
 pub use results::{PolicyCounts, Results};

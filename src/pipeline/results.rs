@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{HeldBack, Recorded};
+use super::{HeldBack, Names, Recorded};
 use crate::policy::{Rule, Subject};
 use crate::store::{Applied, Outcome};
 
@@ -30,6 +30,8 @@ pub struct Results {
     pub denied: BTreeMap<String, u64>,
     /// Needs that are not written by themselves.
     pub held: HeldBack,
+    /// What came of DNS names.
+    pub names: Names,
     /// Rules that the engine did not confirm: a fault of cpg.
     pub unconfirmed: u64,
     /// Files of the directory that may hold policies and could not be looked at, with the reason.

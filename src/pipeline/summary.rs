@@ -2,6 +2,7 @@
 
 mod health;
 mod json;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -167,6 +168,9 @@ impl Summary {
                 count(*flows, "flow")
             ));
         }
+        if self.results.names.cut {
+            all.push("the table of DNS queries was full: rules for resolvers lack names (narrow the run with --namespace)".into());
+        }
         if self.results.refused > 0 || self.counters.skipped.contains_key(&Skip::LedgerFull) {
             all.push(
                 "the table of observations was full: not every need was seen (narrow the run with --namespace)"
@@ -205,6 +209,7 @@ impl Summary {
             }
         }
         for (name, n) in [
+            ("DNS queries that passed", c.lookups),
             ("not dropped", c.not_dropped.values().sum::<u64>() + c.not_of_interest),
             ("left out by filters", c.filtered.values().sum()),
             ("other items", c.other_items),
@@ -313,6 +318,7 @@ impl Summary {
             writeln!(f, "  conflict, not written: {subject}: {rule}: {why}")
         })?;
         self.held(f)?;
+        self.names(f)?;
         self.evidence(f)?;
         let notes = r.policies.values().filter_map(|p| p.note.as_ref().map(|note| (p, note)));
         some(f, notes, |f, (policy, note)| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Results;
+use super::resolvers::{Behind, Resolvers};
 use super::screening::Screening;
 use super::shutdown::Stage;
 use crate::aggregate::{Ledger, Observed, ObservedPeer, Settling, Windows};
@@ -22,6 +22,7 @@ use crate::store::{Addition, Applied, Change as FileChange, Outcome, Store};
 use crate::text::{count, visible};
 
 use super::recorder::{Need, Recorder};
+use super::{Naming, Results};
 
 /// Identities remembered to tell which selectors match more workloads than their own.
 const SEEN: usize = 20_000;
@@ -37,6 +38,7 @@ pub struct Writer {
     results: Results,
     seen: BTreeSet<Arc<Identity>>,
     screening: Screening,
+    resolvers: Resolvers,
     stage: Stage,
     /// Takes down why each rule exists; `None` where nobody wants to know, and in a dry run.
     recorder: Option<Recorder>,
@@ -53,6 +55,7 @@ impl Writer {
             results: Results::default(),
             seen: BTreeSet::new(),
             screening: Screening::default(),
+            resolvers: Resolvers::default(),
             stage: Stage::default(),
             recorder: None,
         }
@@ -61,6 +64,12 @@ impl Writer {
     /// What these policies decide already is not written from now on.
     pub(super) fn count_cluster(&mut self, policies: ClusterPolicies) {
         self.screening.count_cluster(policies);
+    }
+
+    /// What of DNS goes into the files.
+    #[must_use]
+    pub fn naming(self, naming: Naming) -> Self {
+        Self { resolvers: Resolvers::new(naming), ..self }
     }
 
     /// Takes down why each rule exists. Not in a dry run, which writes nothing.
@@ -81,6 +90,7 @@ impl Writer {
     /// flows that turned out to ask for nothing, for the counters.
     pub fn window(&mut self, ledger: Ledger, when: Settling) -> Moved {
         let moved = self.policies(ledger, when);
+        self.resolvers.tell_foreign(&self.store, &mut self.results);
         if let Some(recorder) = &mut self.recorder {
             let now = Timestamp::now();
             recorder.flush(&mut self.store, self.screening.here(), when, now, &mut self.results.recorded);
@@ -91,7 +101,8 @@ impl Writer {
     fn policies(&mut self, ledger: Ledger, when: Settling) -> Moved {
         self.stage.is("settling and building the rules of the last window");
         let mut moved = Moved::new();
-        let settled = self.windows.close(ledger, when);
+        let mut settled = self.windows.close(ledger, when);
+        self.resolvers.learn(&mut settled, &mut self.results.names);
         for (_, tally) in &settled.contradicted {
             moved.push((Skip::DirectionContradicted, tally.events()));
         }
@@ -110,19 +121,18 @@ impl Writer {
         for (observed, rule) in covered {
             self.note_covered(observed, &rule);
         }
+        let new = self.resolvers.hold(new, &mut self.results, &mut moved);
         let built = build(new);
         for ((_, tally), skip) in &built.skipped {
             moved.push((*skip, tally.events()));
         }
         let mut behind = built.policies;
         self.confirm(&mut behind, &mut moved);
-        let additions: Vec<Addition> = behind
-            .iter()
-            .map(|(subject, rules)| Addition {
-                subject: subject.clone(),
-                rules: rules.keys().cloned().collect(),
-            })
-            .collect();
+        let mut lookups =
+            self.resolvers.rules(&mut self.store, &mut self.screening, &behind, when, &mut self.results);
+        // Queries that passed are no needs: what becomes of them moves no flow.
+        self.confirm(&mut lookups, &mut Moved::new());
+        let additions = additions(&behind, &lookups);
         if additions.is_empty() {
             return moved;
         }
@@ -137,6 +147,7 @@ impl Writer {
                 self.results.directory_error = Some(e.to_string());
                 self.results.write_errors += 1;
                 self.keep(behind.into_values(), &mut moved);
+                self.resolvers.failed(lookups.into_keys());
                 return moved;
             }
         };
@@ -150,13 +161,23 @@ impl Writer {
             if let Outcome::Failed(error) = &applied.outcome {
                 self.results.write_errors += 1;
                 self.keep(behind.remove(&applied.subject), &mut moved);
+                if lookups.remove(&applied.subject).is_some() {
+                    self.resolvers.failed([applied.subject.clone()]);
+                }
                 let known = self.results.policies.get(&applied.subject);
                 if known.is_none_or(|known| known.error.is_none()) {
                     failed.push(error.to_string());
                 }
             }
-            self.tell(&applied, behind.get(&applied.subject));
-            self.note(&applied, behind.remove(&applied.subject));
+            let mut rules = behind.remove(&applied.subject).unwrap_or_default();
+            if let Some(lookups) = lookups.remove(&applied.subject) {
+                self.resolvers.written(&applied.subject, &lookups);
+                for (rule, observed) in lookups {
+                    rules.entry(rule).or_default().extend(observed);
+                }
+            }
+            self.tell(&applied, Some(&rules));
+            self.note(&applied, Some(rules));
             for direction in &applied.first_in_direction {
                 begins.push(format!("{} {}", applied.subject, direction.as_str()));
             }
@@ -182,6 +203,10 @@ impl Writer {
                 continue;
             }
             let need = if applied.added.contains(&rule) { Need::Added } else { Need::Present };
+            // A lookup that is not new.
+            if matches!(need, Need::Present) && observed.iter().all(|(_, tally)| tally.events() == 0) {
+                continue;
+            }
             self.results.recorded.left_out += recorder.note(&applied.subject, rule, observed, &need);
         }
     }
@@ -234,8 +259,10 @@ impl Writer {
 
     /// Takes observations back for the next window.
     fn keep(&mut self, rules: impl IntoIterator<Item = BTreeMap<Rule, Vec<Observed>>>, moved: &mut Moved) {
-        let observations = rules.into_iter().flat_map(BTreeMap::into_values).flatten().collect();
-        let refused = self.windows.rejoin(observations);
+        // One observation can be behind several rules.
+        let observations: BTreeMap<_, _> =
+            rules.into_iter().flat_map(BTreeMap::into_values).flatten().collect();
+        let refused = self.windows.rejoin(observations.into_iter().collect());
         self.refuse(&refused, moved);
     }
 
@@ -330,6 +357,19 @@ impl Writer {
             }
         }
     }
+}
+
+/// What is needed of each policy.
+fn additions(behind: &Behind, lookups: &Behind) -> Vec<Addition> {
+    let mut all: BTreeMap<&Subject, BTreeSet<&Rule>> = BTreeMap::new();
+    for (subject, rules) in behind.iter().chain(lookups) {
+        all.entry(subject).or_default().extend(rules.keys());
+    }
+    let addition = |(subject, rules): (&Subject, BTreeSet<&Rule>)| Addition {
+        subject: subject.clone(),
+        rules: rules.into_iter().cloned().collect(),
+    };
+    all.into_iter().map(addition).collect()
 }
 
 /// What is being written, in words.

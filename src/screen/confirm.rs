@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{decide, premises};
-use crate::aggregate::Observed;
-use crate::engine::{Allowance, Decision, Engine};
+use super::lookup::ask;
+use super::{connection, premises};
+use crate::aggregate::{Observation, Observed, Request};
+use crate::engine::{Allowance, Decision, Engine, RequestDecision};
 use crate::policy::spec::{Options, Version, sanitise};
 use crate::policy::{Policy, Rule, read_documents};
 
@@ -43,15 +44,32 @@ pub fn confirm(policy: &Policy, behind: &BTreeMap<Rule, Vec<Observed>>) -> Vec<U
             let engine = engines
                 .entry(cluster.into())
                 .or_insert_with(|| Engine::new(specs.clone(), premises(cluster)));
-            match decide(engine, observation) {
-                Decision::Allowed { by: Allowance::Rule, .. } => {}
-                other => {
-                    let why = format!("it does not allow {observation:?}: {other:?}");
-                    unconfirmed.push(Unconfirmed { rule: rule.clone(), why });
-                    break;
-                }
+            if let Err(other) = allows(engine, observation, rule) {
+                let why = format!("it does not allow {observation:?}: {other}");
+                unconfirmed.push(Unconfirmed { rule: rule.clone(), why });
+                break;
             }
         }
     }
     unconfirmed
+}
+
+/// Whether a rule allows what an observation asks for; else what becomes of it. A query is asked by the
+/// protocol of the rule: it came by one and may come by the other.
+fn allows(engine: &Engine, observation: &Observation, rule: &Rule) -> Result<(), String> {
+    let refused = match &observation.request {
+        Some(Request::Dns(name)) => {
+            let observation = Observation { allow: rule.allow, ..observation.clone() };
+            match ask(engine, &observation, name) {
+                RequestDecision::Allowed { by: Allowance::Rule, .. } => None,
+                // Without the proxy no address is learnt by its name.
+                other => Some(format!("{other:?}")),
+            }
+        }
+        Some(Request::Http { .. }) | None => match connection(engine, observation) {
+            Decision::Allowed { by: Allowance::Rule, .. } => None,
+            other => Some(format!("{other:?}")),
+        },
+    };
+    refused.map_or(Ok(()), Err)
 }

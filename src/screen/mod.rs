@@ -8,6 +8,7 @@
 
 pub mod cluster;
 mod confirm;
+mod lookup;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,10 +16,12 @@ use std::net::IpAddr;
 
 pub use cluster::{ClusterKnown, ClusterPolicy, InCluster};
 pub use confirm::{Unconfirmed, confirm};
+pub use lookup::Query;
 
-use crate::aggregate::{Observation, ObservedPeer};
+use crate::aggregate::{Observation, ObservedPeer, Request};
 use crate::engine::{
-    AllowLocalhost, Allowance, Decision, Engine, EngineOptions, Party, RuleRef, RuleRefs, Traffic,
+    AllowLocalhost, Allowance, Decision, Engine, EngineOptions, Party, RequestDecision, RuleRef, RuleRefs,
+    Traffic,
 };
 use crate::flow::Protocol;
 use crate::names::Namespace;
@@ -131,22 +134,39 @@ impl Known {
         if self.is_empty() {
             return Screened::New;
         }
-        let cluster = cluster_of(observation);
-        let specs = &self.specs;
-        let engine = self
-            .engines
-            .entry(cluster.into())
-            .or_insert_with(|| Engine::new(specs.clone(), premises(cluster)));
-        match decide(engine, observation) {
+        let (engine, sources) = self.engine(cluster_of(observation));
+        let decision = match &observation.request {
+            Some(Request::Dns(name)) => match lookup::ask(engine, observation, name) {
+                RequestDecision::Allowed { by: Allowance::Rule, rules } => {
+                    return Screened::Allowed(rulings_of(sources, rules));
+                }
+                RequestDecision::Connection(decision) => decision,
+                RequestDecision::Allowed { .. }
+                | RequestDecision::Refused { .. }
+                | RequestDecision::CouldNotCheck { .. } => return Screened::New,
+            },
+            Some(Request::Http { .. }) | None => connection(engine, observation),
+        };
+        match decision {
             Decision::Allowed { by: Allowance::Rule, rules, .. } => {
-                Screened::Allowed(rulings(&self.sources, &rules))
+                Screened::Allowed(rulings(sources, &rules))
             }
-            Decision::Denied { rules } => Screened::Denied(rulings(&self.sources, &rules)),
+            Decision::Denied { rules } => Screened::Denied(rulings(sources, &rules)),
             Decision::Allowed { by: Allowance::NoDefaultDeny | Allowance::Localhost, .. }
             | Decision::DefaultDeny { .. }
             | Decision::Unselected
             | Decision::CouldNotCheck { .. } => Screened::New,
         }
+    }
+
+    /// All rules prepared for a local cluster of this name, and what their sources are called.
+    fn engine(&mut self, cluster: &str) -> (&Engine, &[Box<str>]) {
+        let specs = &self.specs;
+        let engine = self
+            .engines
+            .entry(cluster.into())
+            .or_insert_with(|| Engine::new(specs.clone(), premises(cluster)));
+        (engine, &self.sources)
     }
 }
 
@@ -200,12 +220,16 @@ fn specs_of(checked: Checked) -> Result<Vec<Spec>, Option<String>> {
 
 /// The rules that decided, with where they stand.
 fn rulings(sources: &[Box<str>], rules: &RuleRefs<'_>) -> Vec<Ruling> {
+    rulings_of(sources, rules.list())
+}
+
+fn rulings_of(sources: &[Box<str>], rules: Vec<RuleRef<'_>>) -> Vec<Ruling> {
     let ruling = |rule: RuleRef<'_>| Ruling {
         policy: PolicyId::of(rule.origin),
         rule: rule.to_string(),
         source: visible(sources.get(rule.origin.document).map_or("", |source| source), 300).into_owned(),
     };
-    rules.list().into_iter().map(ruling).collect()
+    rules.into_iter().map(ruling).collect()
 }
 
 /// The name of the subject's own cluster; `default` where the agent does not say.
@@ -223,7 +247,14 @@ fn premises(cluster: &str) -> EngineOptions {
     }
 }
 
-fn decide<'e>(engine: &'e Engine, observation: &Observation) -> Decision<'e> {
+/// What becomes of the connection, whatever is asked on it.
+fn connection<'e>(engine: &'e Engine, observation: &Observation) -> Decision<'e> {
+    let (subject, peer, traffic) = sides(observation);
+    engine.subject(&subject).decide(&peer, observation.direction, traffic)
+}
+
+/// Subject, peer and first packet of an observation.
+fn sides(observation: &Observation) -> (Party, Party, Traffic) {
     let cluster = cluster_of(observation);
     let subject = Party::from_identity(0, &observation.subject, cluster);
     let traffic = match observation.allow {
@@ -232,7 +263,7 @@ fn decide<'e>(engine: &'e Engine, observation: &Observation) -> Decision<'e> {
         Allow::Port(Protocol::Sctp, port) => Traffic::sctp(port.get()),
         Allow::Icmp(family, kind) => Traffic::Icmp { family, kind: kind.get() },
     };
-    engine.subject(&subject).decide(&peer(&observation.peer, cluster), observation.direction, traffic)
+    (subject, peer(&observation.peer, cluster), traffic)
 }
 
 /// An address outside carries itself, and the labels of a dual-stack cluster, which every selector for the

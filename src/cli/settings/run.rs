@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fqdn::naming;
 use super::output::{Output, output};
 use super::{COVERAGE, Ending, LOCK_PATIENCE, Mistakes, duration, keep};
 use crate::classify::{Filters, ProtocolFilter, parse_reason};
@@ -14,7 +15,7 @@ use crate::flow::{Interest, Namespaces};
 use crate::health::{Noise, parse_threshold};
 use crate::kube::ClusterPolicies;
 use crate::names::Namespace;
-use crate::pipeline::{Common, HealthFile, Keeper, LEDGER_CAPACITY, Recorder, WatchFile, Writer};
+use crate::pipeline::{Common, HealthFile, Keeper, LEDGER_CAPACITY, Naming, Recorder, WatchFile, Writer};
 use crate::store::{EvidenceFiles, Store, evidence_dir};
 use crate::text::visible;
 
@@ -22,6 +23,7 @@ use crate::text::visible;
 #[derive(Debug)]
 pub(in crate::cli) struct Run {
     pub(in crate::cli) filters: Arc<Filters>,
+    naming: Naming,
     pub(in crate::cli) flush_interval: Duration,
     pub(in crate::cli) output: Output,
     pub(in crate::cli) fail_on_infra_drops: bool,
@@ -41,6 +43,7 @@ impl Run {
             all_namespaces,
             output_dir,
             flush_interval,
+            fqdn,
             ignore_protocol,
             ignore_drop_reason,
             cluster_dedup: _,
@@ -80,6 +83,7 @@ impl Run {
             },
             ..Filters::default()
         };
+        let naming = naming(fqdn, &mut filters, mistakes);
         for text in &ignore_protocol {
             match ProtocolFilter::parse(text) {
                 Ok(protocol) => {
@@ -129,6 +133,7 @@ impl Run {
         let (flush_interval, shutdown_timeout) = (flush_interval?, shutdown_timeout?);
         (mistakes.len() == before).then(|| Self {
             filters: Arc::new(filters),
+            naming,
             flush_interval,
             output,
             fail_on_infra_drops,
@@ -166,7 +171,7 @@ impl Run {
             Output::Directory { evidence: None, .. } | Output::DryRun { .. } => None,
         };
         let file = self.health_file(&store);
-        let writer = Writer::new(store, LEDGER_CAPACITY).recording(recorder);
+        let writer = Writer::new(store, LEDGER_CAPACITY).naming(self.naming.clone()).recording(recorder);
         let keeper = Keeper::new(Arc::clone(&self.filters), self.flush_interval, writer)
             .ending_within(self.shutdown_timeout)
             .reporting(common, self.noise.clone(), file)
