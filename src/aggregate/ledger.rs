@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::sample::Sampled;
-use super::{Addresses, Observation, ObservedPeer, Tally};
+use super::{Addresses, Lookup, Lookups, Observation, ObservedPeer, Tally};
 use crate::classify::Proof;
 use crate::flow::{Connection, Direction, Flow, Identity};
 use crate::policy::Entity;
@@ -32,6 +32,8 @@ pub struct Ledger {
     pub(super) addresses: Addresses,
     /// Connections that audit mode let pass although a deny rule forbids them, or that wait for authentication.
     pub(super) audit_denied: Sampled,
+    /// DNS queries, which passed or were refused.
+    pub(super) lookups: Lookups,
     pub(super) capacity: usize,
 }
 
@@ -79,6 +81,7 @@ impl Ledger {
             verdicts: Sampled::new(VERDICTS),
             addresses: Addresses::new(ADDRESSES),
             audit_denied: Sampled::new(VERDICTS),
+            lookups: Lookups::default(),
             capacity,
         }
     }
@@ -116,11 +119,22 @@ impl Ledger {
         self.audit_denied.insert(connection.0);
     }
 
+    /// Folds in a query that passed the DNS proxy; `false` when something had no room.
+    pub fn note_lookup(&mut self, lookup: Lookup, flow: &Flow) -> bool {
+        self.lookups.fold(lookup, flow)
+    }
+
+    /// Folds in a query that the DNS proxy refused; `false` when something had no room.
+    pub fn note_refused(&mut self, lookup: Lookup, flow: &Flow) -> bool {
+        self.lookups.refuse(lookup, flow)
+    }
+
     /// Joins another ledger; gives back what did not fit.
     pub fn join(&mut self, other: Self) -> Vec<(Observation, Tally)> {
         self.verdicts.join(&other.verdicts);
         self.addresses.join(other.addresses);
         self.audit_denied.join(&other.audit_denied);
+        self.lookups.join(other.lookups);
         self.take_back(other.tallies)
     }
 

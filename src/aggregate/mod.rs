@@ -5,6 +5,7 @@
 
 mod addresses;
 mod ledger;
+mod lookups;
 mod observation;
 mod sample;
 mod tally;
@@ -12,6 +13,7 @@ mod window;
 
 pub use addresses::Addresses;
 pub use ledger::{Ledger, Room};
+pub use lookups::{Lookup, Lookups, Resolver};
 pub use observation::{Observation, ObservedPeer, Request, observe};
 pub use sample::Smallest;
 pub use tally::{CONNECTIONS, NODES, SAMPLES, Sample, Tally};

@@ -108,6 +108,34 @@ fn request_of(flow: &Flow, allow: Allow) -> Result<Option<Request>, Skip> {
     Ok(Some(Request::Http { method: method.to_ascii_uppercase().into(), path: path.clone() }))
 }
 
+impl Observation {
+    /// With the names that the subject looked the peer's address up by, where it is one outside the
+    /// cluster and the subject opens the connection.
+    #[must_use]
+    pub fn named(self, flow: &Flow) -> Self {
+        match self.peer {
+            ObservedPeer::World(address)
+                if self.direction == Direction::Egress && !flow.destination_names.is_empty() =>
+            {
+                let names = flow.destination_names.clone();
+                Self { peer: ObservedPeer::Named { address, names }, ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// With the query that the DNS proxy wrote down.
+    #[must_use]
+    pub fn asking(self, flow: &Flow) -> Self {
+        match flow.l7.as_deref().map(|l7| &l7.record) {
+            Some(L7Record::Dns { query: Some(name), .. }) => {
+                Self { request: Some(Request::Dns(name.clone())), ..self }
+            }
+            _ => self,
+        }
+    }
+}
+
 fn subject_of(endpoint: &Endpoint) -> Result<Arc<Identity>, Skip> {
     let identity = &endpoint.identity;
     if identity.is(Reserved::Unknown) {
@@ -200,7 +228,12 @@ mod tests {
     const POD: [&str; 2] = ["k8s:app=web", "k8s:io.kubernetes.pod.namespace=shop"];
 
     fn check(peer: Option<Endpoint>, address: &str, expected: Result<ObservedPeer, Skip>) {
-        let flow = Flow {
+        let got = observe(&some_flow(peer, address), Direction::Egress).map(|o| o.peer);
+        assert_eq!(got, expected);
+    }
+
+    fn some_flow(peer: Option<Endpoint>, address: &str) -> Flow {
+        Flow {
             time: None,
             uuid: "".into(),
             node: NodeName::default(),
@@ -222,9 +255,7 @@ mod tests {
             l7: None,
             denied_by: Vec::new(),
             count: 1,
-        };
-        let got = observe(&flow, Direction::Egress).map(|o| o.peer);
-        assert_eq!(got, expected);
+        }
     }
 
     fn reserved(number: u32, labels: &[&str]) -> Option<Endpoint> {
@@ -280,6 +311,31 @@ mod tests {
         check(reserved(16_777_300, &cidr), "192.0.2.7", world("192.0.2.7"));
         check(reserved(16_777_301, &["cidr:192.0.2.0/24"]), "192.0.2.7", world("192.0.2.7"));
         check(reserved(2, &["reserved:world"]), "0.0.0.0", Err(Skip::WorldNoIp));
+    }
+
+    #[test]
+    fn names_are_of_addresses_outside_that_the_subject_opens_connections_to() {
+        let name = |text: &str| DnsName::parse(text).unwrap();
+        let check = |peer: ObservedPeer, direction, names: &[&str], expected: ObservedPeer| {
+            let flow = Flow {
+                destination_names: names.iter().map(|n| name(n)).collect(),
+                source_names: [name("other.example")].into(),
+                ..some_flow(None, "192.0.2.7")
+            };
+            let subject = Arc::new(Identity::new(300, "shop", "", POD));
+            let allow = Allow::Port(Protocol::Tcp, Port::new(443).unwrap());
+            let seen = Observation { subject, direction, peer, allow, request: None };
+            assert_eq!(seen.named(&flow).peer, expected);
+        };
+        use Direction::{Egress, Ingress};
+        let address: IpAddr = "192.0.2.7".parse().unwrap();
+        let world = || ObservedPeer::World(address);
+        let named = ObservedPeer::Named { address, names: [name("a.example"), name("b.example")].into() };
+        check(world(), Egress, &["a.example", "b.example"], named);
+        check(world(), Egress, &[], world());
+        check(world(), Ingress, &["a.example"], world());
+        let api = || ObservedPeer::Entity(Entity::KubeApiserver);
+        check(api(), Egress, &["api.example"], api());
     }
 
     #[test]

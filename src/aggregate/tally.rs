@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::Smallest;
 use crate::classify::Proof;
 use crate::flow::{Connection, Flow};
-use crate::names::NodeName;
+use crate::names::{DnsName, NodeName};
 
 /// Connections per observation that are told apart exactly.
 pub const CONNECTIONS: usize = 64;
@@ -119,6 +119,17 @@ impl Tally {
 
     /// Folds one flow in.
     pub(super) fn fold(&mut self, flow: &Flow, proof: Proof, connection: Option<Connection>) {
+        self.fold_sampled(flow, proof, connection, SAMPLES);
+    }
+
+    /// The same with so many samples at most.
+    pub(super) fn fold_sampled(
+        &mut self,
+        flow: &Flow,
+        proof: Proof,
+        connection: Option<Connection>,
+        samples: usize,
+    ) {
         match proof {
             Proof::Verdict => self.verdict_events += flow.count,
             Proof::Drop => self.drop_events += flow.count,
@@ -135,12 +146,17 @@ impl Tally {
         }
         if let Some(connection) = connection {
             self.connections.insert(connection.0);
-            self.sample(connection, flow);
+            self.sample(connection, flow, samples);
         }
     }
 
     /// Joins another tally of the same observation.
     pub fn join(&mut self, other: Self) {
+        self.join_sampled(other, SAMPLES);
+    }
+
+    /// The same with so many samples at most.
+    pub(super) fn join_sampled(&mut self, other: Self, most: usize) {
         let Self {
             verdict_events,
             drop_events,
@@ -174,14 +190,14 @@ impl Tally {
                 Err(at) => self.samples.insert(at, (connection, sample)),
             }
         }
-        self.samples.truncate(SAMPLES);
+        self.samples.truncate(most);
         self.waited |= waited;
         self.stands |= stands;
     }
 
     /// Keeps the flow as a sample where its connection is among the smallest; builds the texts only
     /// then.
-    fn sample(&mut self, connection: Connection, flow: &Flow) {
+    fn sample(&mut self, connection: Connection, flow: &Flow, most: usize) {
         match self.samples.binary_search_by_key(&connection, |(known, _)| *known) {
             Ok(at) => {
                 let known = &mut self.samples[at].1;
@@ -189,9 +205,9 @@ impl Tally {
                     *known = Sample::of(flow);
                 }
             }
-            Err(at) if at < SAMPLES => {
+            Err(at) if at < most => {
                 self.samples.insert(at, (connection, Sample::of(flow)));
-                self.samples.truncate(SAMPLES);
+                self.samples.truncate(most);
             }
             Err(_) => {}
         }
@@ -223,9 +239,26 @@ impl Sample {
             node: flow.node.clone(),
             uuid: crate::text::visible(&flow.uuid, 64).into(),
             source: name(flow.source.as_deref(), flow.ip.map(|(from, _)| from)),
-            destination: name(flow.destination.as_deref(), flow.ip.map(|(_, to)| to)),
+            destination: called(
+                name(flow.destination.as_deref(), flow.ip.map(|(_, to)| to)),
+                &flow.destination_names,
+            ),
         }
     }
+}
+
+/// What it is called by, with the names that it was looked up by: an address can have several.
+fn called(what: Box<str>, names: &[DnsName]) -> Box<str> {
+    const SHOWN: usize = 4;
+    if names.is_empty() {
+        return what;
+    }
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let names: Vec<&str> = names.iter().take(SHOWN).map(DnsName::as_str).collect();
+    format!("{what} ({}{more})", names.join(", ")).into()
 }
 
 /// The earlier of two times, where one may be unknown.

@@ -8,7 +8,7 @@
 use hashbrown::HashSet;
 
 use super::sample::Sampled;
-use super::{Addresses, Ledger, Observation, Tally};
+use super::{Addresses, Ledger, Lookups, Observation, Tally};
 use crate::classify::Proof;
 
 /// When observations that only drop events told are decided.
@@ -45,6 +45,8 @@ pub struct Settled {
     pub refused: Vec<(Observation, Tally)>,
     /// Whose the addresses of the window were.
     pub addresses: Addresses,
+    /// The DNS queries of the window.
+    pub lookups: Lookups,
 }
 
 /// Hashes of observations that stood once, in two generations, so that the memory is bounded and
@@ -84,8 +86,9 @@ impl Windows {
     pub fn close(&mut self, mut ledger: Ledger, when: Settling) -> Settled {
         let capacity = ledger.capacity;
         let refused = ledger.join(std::mem::replace(&mut self.waiting, Ledger::new(capacity)));
-        let Ledger { tallies, verdicts, audit_denied, addresses, .. } = ledger;
-        let mut settled = Settled { ready: Vec::new(), contradicted: Vec::new(), refused, addresses };
+        let Ledger { tallies, verdicts, audit_denied, addresses, lookups, .. } = ledger;
+        let mut settled =
+            Settled { ready: Vec::new(), contradicted: Vec::new(), refused, addresses, lookups };
         let before = self.verdicts.take();
         let denied_before = self.audit_denied.take();
         let denied_elsewhere = |tally: &Tally| {

@@ -19,8 +19,8 @@ pub use selector::{peer_selector, subject_selector};
 
 use crate::aggregate::{Observation, Observed, ObservedPeer, Request};
 use crate::classify::Skip;
-use crate::flow::Identity;
-use crate::policy::{L7Match, Peer, Rule, Subject};
+use crate::flow::{Identity, Protocol};
+use crate::policy::{Allow, L7Match, Peer, Rule, Subject};
 
 /// The rules that a set of observations asks for.
 #[derive(Debug, Default)]
@@ -35,9 +35,12 @@ pub struct Built {
 pub fn build(observations: Vec<Observed>) -> Built {
     let mut built = Built::default();
     for observed in observations {
-        match rule(&observed.0) {
-            Ok((subject, rule)) => {
-                built.policies.entry(subject).or_default().entry(rule).or_default().push(observed);
+        match rules(&observed.0) {
+            Ok((subject, rules)) => {
+                let policy = built.policies.entry(subject).or_default();
+                for rule in rules {
+                    policy.entry(rule).or_default().push(observed.clone());
+                }
             }
             Err(skip) => built.skipped.push((observed, skip)),
         }
@@ -45,23 +48,50 @@ pub fn build(observations: Vec<Observed>) -> Built {
     built
 }
 
-/// The one rule for one observation.
-fn rule(observation: &Observation) -> Result<(Subject, Rule), Skip> {
+/// The rules for one observation: one, but for an address with several names, and for a DNS query, which
+/// is asked again by TCP where the answer is long.
+pub fn rules(observation: &Observation) -> Result<(Subject, Vec<Rule>), Skip> {
     let Observation { subject, direction, peer, allow, request } = observation;
-    let namespace = subject.namespace.clone().ok_or(Skip::EmptyNamespace)?;
-    let selector = subject_selector(subject).ok_or(Skip::NoUsableLabel)?;
-    let peer = match peer {
-        ObservedPeer::Pod(identity) => {
-            Peer::Endpoints(peer_selector(identity, subject).ok_or(Skip::NoUsableLabel)?)
+    let of = subject_of(subject)?;
+    let peers = match (peer, request) {
+        (ObservedPeer::Pod(identity), _) => {
+            vec![Peer::Endpoints(peer_selector(identity, subject).ok_or(Skip::NoUsableLabel)?)]
         }
-        ObservedPeer::Entity(entity) => Peer::Entity(*entity),
-        ObservedPeer::World(address) | ObservedPeer::Named { address, .. } => Peer::address(*address),
+        (ObservedPeer::Entity(entity), _) => vec![Peer::Entity(*entity)],
+        (ObservedPeer::Named { names, .. }, None | Some(Request::Http { .. })) => {
+            names.iter().cloned().map(Peer::Fqdn).collect()
+        }
+        (ObservedPeer::World(address) | ObservedPeer::Named { address, .. }, _) => {
+            vec![Peer::address(*address)]
+        }
     };
     let l7 = match request {
+        Some(Request::Dns(name)) => Some(L7Match::Dns(name.clone())),
         Some(Request::Http { method, path }) => Some(L7Match::Http(http::exactly(method, path)?)),
-        Some(Request::Dns(_)) | None => None,
+        None => None,
     };
-    Ok((Subject { namespace, selector }, Rule { direction: *direction, peer, allow: *allow, l7 }))
+    let allows = match (allow, &l7) {
+        (Allow::Port(_, port), Some(L7Match::Dns(_))) => {
+            vec![Allow::Port(Protocol::Udp, *port), Allow::Port(Protocol::Tcp, *port)]
+        }
+        _ => vec![*allow],
+    };
+    let rule = |peer: &Peer, allow| Rule { direction: *direction, peer: peer.clone(), allow, l7: l7.clone() };
+    Ok((of, peers.iter().flat_map(|peer| allows.iter().map(move |allow| rule(peer, *allow))).collect()))
+}
+
+/// The first of these rules: the only one, but for an address with several names.
+fn rule(observation: &Observation) -> Result<(Subject, Rule), Skip> {
+    let (subject, rules) = rules(observation)?;
+    let first = rules.into_iter().next().ok_or(Skip::NoUsableLabel)?;
+    Ok((subject, first))
+}
+
+/// Whose policy a workload's rules go into.
+pub fn subject_of(identity: &Identity) -> Result<Subject, Skip> {
+    let namespace = identity.namespace.clone().ok_or(Skip::EmptyNamespace)?;
+    let selector = subject_selector(identity).ok_or(Skip::NoUsableLabel)?;
+    Ok(Subject { namespace, selector })
 }
 
 /// For each of these subjects the seen workloads that its selector matches although their own

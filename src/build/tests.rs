@@ -3,6 +3,7 @@
 use super::*;
 use crate::aggregate::Tally;
 use crate::flow::{Direction, Port, Protocol};
+use crate::names::DnsName;
 use crate::policy::{Allow, Entity};
 
 fn identity(namespace: &str, cluster: &str, labels: &[&str]) -> Arc<Identity> {
@@ -119,10 +120,33 @@ fn world_is_one_address_of_its_family() {
             allow: Allow::Port(Protocol::Tcp, Port::new(443).unwrap()),
             request: None,
         };
-        rule(&observation).unwrap().1.to_string()
+        rules(&observation).unwrap().1[0].to_string()
     };
     assert_eq!(rule_to("192.0.2.7"), "egress to 192.0.2.7/32 TCP/443");
     assert_eq!(rule_to("2001:db8::7"), "egress to 2001:db8::7/128 TCP/443");
+}
+
+#[test]
+fn names_and_queries() {
+    let name = |text: &str| DnsName::parse(text).unwrap();
+    let check = |peer: ObservedPeer, request, expected: &[&str]| {
+        let allow = Allow::Port(Protocol::Udp, Port::new(53).unwrap());
+        let subject = identity("shop", "", &["k8s:app=web"]);
+        let observation = Observation { subject, direction: Direction::Egress, peer, allow, request };
+        let rules: Vec<String> = rules(&observation).unwrap().1.iter().map(ToString::to_string).collect();
+        assert_eq!(rules, expected);
+    };
+    let named = || ObservedPeer::Named {
+        address: "192.0.2.7".parse().unwrap(),
+        names: [name("a.example"), name("b.example")].into(),
+    };
+    check(named(), None, &["egress to fqdn:a.example UDP/53", "egress to fqdn:b.example UDP/53"]);
+    let query = || Some(Request::Dns(name("x.example")));
+    let by_both = |peer: &str| ["UDP", "TCP"].map(|p| format!("egress to {peer} {p}/53 DNS x.example"));
+    let of = |peer: &str| by_both(peer).to_vec();
+    check(named(), query(), &of("192.0.2.7/32").iter().map(String::as_str).collect::<Vec<_>>());
+    let host = of("host");
+    check(ObservedPeer::Entity(Entity::Host), query(), &host.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 #[test]

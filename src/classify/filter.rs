@@ -14,6 +14,8 @@ pub struct Filters {
     pub ignore_protocols: BTreeSet<ProtocolFilter>,
     /// `--ignore-drop-reason`
     pub ignore_reasons: BTreeSet<DropReason>,
+    /// `--include-refused`: names that the DNS proxy refused are needs.
+    pub include_refused: bool,
 }
 
 /// A protocol as `--ignore-protocol` names it.

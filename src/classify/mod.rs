@@ -2,6 +2,7 @@
 //!
 //! Pure: a flow and the run's filters in, exactly one [`Outcome`] out.
 
+mod dns;
 mod drop_class;
 mod filter;
 mod guard;
@@ -33,6 +34,8 @@ pub enum Outcome {
     Skipped(Skip),
     /// Dropped for another reason.
     Dropped(Class),
+    /// A DNS query of a subject of this run that the proxy let pass.
+    Lookup,
     /// Not dropped.
     NotDropped(Verdict),
     /// The user does not want to see it.
@@ -73,7 +76,10 @@ pub fn classify(flow: &Flow, filters: &Filters) -> Outcome {
         return outcome;
     }
     if flow.verdict != Verdict::Dropped {
-        return passed::classify(flow, filters);
+        return match dns::passed(flow) && filters.interest.dns && filters.may_be_subject(flow) {
+            true => Outcome::Lookup,
+            false => passed::classify(flow, filters),
+        };
     }
     if filters.ignore_reasons.contains(&flow.drop_reason) {
         return Outcome::Filtered(Filter::DropReason);
@@ -94,7 +100,13 @@ pub fn classify(flow: &Flow, filters: &Filters) -> Outcome {
         return Outcome::Filtered(Filter::Namespace);
     }
     if refused_by_proxy {
-        return Outcome::Skipped(Skip::L7Denied);
+        return match dns::refused(flow) {
+            None => Outcome::Skipped(Skip::L7Denied),
+            Some(Err(skip)) => Outcome::Skipped(skip),
+            Some(Ok(())) if !filters.include_refused => Outcome::Skipped(Skip::DnsRefused),
+            // The proxy's own word, as exact as that of the datapath.
+            Some(Ok(())) => Outcome::Need { direction: Direction::Egress, proof: Proof::Verdict },
+        };
     }
     if let Err(skip) = guard::opens_connection(flow) {
         return Outcome::Skipped(skip);

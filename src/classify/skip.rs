@@ -35,6 +35,10 @@ skips! {
     HttpPath "http_path" "the method is none of HTTP, or the path is none that a rule can name: it does not begin with / (OPTIONS *, CONNECT), has control characters, or is longer than 2,048 bytes"
     /// Something in its path is not to be written down.
     PathSecret "path_secret" "a segment of the path looks like a token, a key or an address, and is not written: see what is held back"
+    /// A name that the DNS proxy refused.
+    DnsRefused "dns_refused" "the DNS proxy refused the name: as often a leak as a need; --include-refused writes rules for such names"
+    /// A name that the DNS proxy refused, and that no policy can hold.
+    DnsNameUnusable "dns_name_unusable" "the DNS proxy refused a name that no policy can hold: letters, digits, '-', '_' and dots only"
     /// Hubble gave no direction.
     NoDirection "no_direction" "Hubble did not say which side decided"
     /// No layer 4, or no destination port.
@@ -95,6 +99,12 @@ skips! {
     Pending "pending" "not seen often or long enough yet (--min-connections, --settle): listed below, and with --state-dir the next run goes on counting"
     /// The table of what is pending is full.
     PendingFull "pending_full" "too many needs are pending: narrow the run with --namespace, or ask for less with --min-connections or --settle"
+    /// Outside the cluster and without a name, where only names are wanted.
+    UnnamedWorld "unnamed_world" "an address outside the cluster that no DNS name is known of; --fqdn auto writes the address"
+    /// A resolver that is not the cluster's.
+    ForeignResolver "foreign_resolver" "a DNS server that is not the cluster's own: a leak, unless it is meant; --resolver says that it is"
+    /// A rule for names that would narrow what people allowed.
+    NarrowsResolver "narrows_resolver" "a rule for DNS names would take away lookups that a wider rule allows now"
     /// The engine did not confirm the rule.
     Unconfirmed "unconfirmed" "a fault of cpg: the rule would not have allowed this flow and was not written; please report it"
     /// One source used up its share of the table of observations.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::flow::{Endpoint, IcmpFamily, Interest, L4, Namespaces, TcpFlags};
-use crate::names::{Namespace, NodeName};
+use crate::flow::{Endpoint, IcmpFamily, Interest, L4, L7, L7Kind, L7Record, Namespaces, TcpFlags};
+use crate::names::{DnsName, Namespace, NodeName};
 
 pub(super) fn pod(namespace: &str, app: &str) -> Option<Arc<Endpoint>> {
     let labels = [format!("k8s:app={app}"), format!("k8s:io.kubernetes.pod.namespace={namespace}")];
@@ -138,6 +138,62 @@ fn other_drops_have_their_class() {
     for verdict in [Verdict::Forwarded, Verdict::Audit, Verdict::Redirected, Verdict::Unknown] {
         check(|f| f.verdict = verdict, Outcome::NotDropped(verdict));
     }
+}
+
+fn dns(kind: L7Kind, query: Option<&str>) -> Option<Box<L7>> {
+    let query = query.map(|name| DnsName::parse(name).unwrap());
+    Some(Box::new(L7 { kind, record: L7Record::Dns { query, rcode: 0 } }))
+}
+
+#[test]
+fn queries_that_pass_are_lookups_when_somebody_wants_them() {
+    let query = |change: fn(&mut Flow)| {
+        let mut flow = Flow {
+            verdict: Verdict::Forwarded,
+            event: EventKind::L7,
+            drop_reason: DropReason::NONE,
+            is_reply: Some(false),
+            l7: dns(L7Kind::Request, Some("a.example")),
+            ..flow()
+        };
+        change(&mut flow);
+        flow
+    };
+    let wanted = Filters { interest: Interest { dns: true, ..Interest::default() }, ..Filters::default() };
+    let check = |change: fn(&mut Flow), expected| {
+        assert_eq!(classify(&query(change), &wanted), expected, "{:?}", query(change));
+    };
+    check(|_| (), Outcome::Lookup);
+    check(|f| f.verdict = Verdict::Redirected, Outcome::Lookup);
+    check(|f| f.l7 = dns(L7Kind::Request, None), Outcome::Lookup);
+    let passed = Outcome::NotDropped(Verdict::Forwarded);
+    check(|f| f.l7 = dns(L7Kind::Response, Some("a.example")), passed);
+    check(|f| f.is_reply = Some(true), passed);
+    check(|f| f.direction = Some(Direction::Ingress), passed);
+    check(|f| f.l7 = None, passed);
+    check(|f| f.verdict = Verdict::Error, Outcome::NotDropped(Verdict::Error));
+    assert_eq!(classify(&query(|_| ()), &Filters::default()), passed);
+    let pay = Namespaces::Only([Namespace::parse("pay").unwrap()].into());
+    let pay = Filters { interest: Interest { dns: true, namespaces: pay, ..Interest::default() }, ..wanted };
+    assert_eq!(classify(&query(|_| ()), &pay), passed, "the resolver's namespace is not the subject's");
+}
+
+#[test]
+fn refused_names_are_needs_only_on_request() {
+    let refused = |query: Option<&str>| Flow {
+        event: EventKind::L7,
+        drop_reason: DropReason::NONE,
+        l7: dns(L7Kind::Request, query),
+        ..flow()
+    };
+    let asked = Filters { include_refused: true, ..Filters::default() };
+    let check = |flow: &Flow, filters: &Filters, expected| assert_eq!(classify(flow, filters), expected);
+    check(&refused(Some("a.example")), &Filters::default(), Outcome::Skipped(Skip::DnsRefused));
+    check(&refused(Some("a.example")), &asked, EGRESS);
+    check(&refused(None), &asked, Outcome::Skipped(Skip::DnsNameUnusable));
+    let http = L7 { kind: L7Kind::Request, record: L7Record::http("GET", "/") };
+    let http = Flow { l7: Some(Box::new(http)), ..refused(None) };
+    check(&http, &asked, Outcome::Skipped(Skip::L7Denied));
 }
 
 #[test]

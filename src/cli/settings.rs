@@ -8,6 +8,7 @@ use crate::text::visible;
 
 mod capture;
 mod caution;
+mod fqdn;
 mod generate;
 mod http;
 mod output;

@@ -59,6 +59,8 @@ pub(super) fn render(snapshot: &Snapshot, form: Form) -> String {
         );
     }
 
+    text.sample("cpg_flows", Counter, &[("verdict", "forwarded"), ("class", "dns_lookup")], c.lookups as f64);
+
     text.family("cpg_filtered_flows", "Flows that a filter of the user took out.", Counter);
     for (filter, n) in &c.filtered {
         text.sample("cpg_filtered_flows", Counter, &[("filter", filter_name(*filter))], *n as f64);

@@ -32,7 +32,9 @@ pub struct Counters {
     pub skipped: BTreeMap<Skip, u64>,
     /// Flows dropped for another reason.
     pub dropped: BTreeMap<(Class, DropReason), u64>,
-    /// Flows that were not dropped.
+    /// DNS queries that the proxy let pass.
+    pub lookups: u64,
+    /// Flows that were not dropped, and no such query.
     pub not_dropped: BTreeMap<Verdict, u64>,
     /// Flows that the user's filters took out.
     pub filtered: BTreeMap<Filter, u64>,
@@ -90,13 +92,15 @@ pub enum Cap {
     Pending,
     /// The addresses of pods: a false identity may be taken for a true one.
     Addresses,
+    /// The resolvers and the names that DNS queries ask for.
+    Lookups,
 }
 
 // === impl Cap ===
 
 impl Cap {
     /// Every table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ledger,
         Self::Source,
         Self::HealthPlaces,
@@ -106,6 +110,7 @@ impl Cap {
         Self::Nodes,
         Self::Pending,
         Self::Addresses,
+        Self::Lookups,
     ];
 
     /// The word for summaries and metrics.
@@ -120,6 +125,7 @@ impl Cap {
             Self::Nodes => "nodes",
             Self::Pending => "pending",
             Self::Addresses => "addresses",
+            Self::Lookups => "dns_lookups",
         }
     }
 }
@@ -142,6 +148,7 @@ impl Counters {
             Outcome::Dropped(class) => {
                 *self.dropped.entry((class, flow.drop_reason)).or_default() += flow.count
             }
+            Outcome::Lookup => self.lookups += flow.count,
             Outcome::NotDropped(verdict) => *self.not_dropped.entry(verdict).or_default() += flow.count,
             Outcome::Filtered(filter) => *self.filtered.entry(filter).or_default() += flow.count,
         }
@@ -211,6 +218,7 @@ impl Counters {
             span,
             skipped,
             dropped,
+            lookups,
             not_dropped,
             filtered,
             not_of_interest,
@@ -235,6 +243,7 @@ impl Counters {
         self.span = union(self.span, span);
         add(&mut self.skipped, skipped);
         add(&mut self.dropped, dropped);
+        self.lookups += lookups;
         add(&mut self.not_dropped, not_dropped);
         add(&mut self.filtered, filtered);
         self.not_of_interest += not_of_interest;
@@ -271,6 +280,7 @@ impl Counters {
         self.needs
             + sum(&self.skipped)
             + sum(&self.dropped)
+            + self.lookups
             + sum(&self.not_dropped)
             + sum(&self.filtered)
             + self.not_of_interest

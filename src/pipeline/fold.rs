@@ -8,7 +8,7 @@ use hashbrown::HashSet;
 use jiff::Timestamp;
 
 use super::{Cap, Counters, LEDGER_CAPACITY, Vitals};
-use crate::aggregate::{Ledger, Room, observe};
+use crate::aggregate::{Ledger, Lookup, Room, observe};
 use crate::classify::{
     Class, Ends, Filters, Outcome, Proof, Skip, classify, is_denied_in_audit, is_policy_verdict, why,
 };
@@ -170,6 +170,7 @@ impl Fold {
         if matches!(outcome, Outcome::Need { .. } | Outcome::Skipped(_) | Outcome::Dropped(_)) {
             self.ledger.note_addresses(flow);
         }
+        self.look_up(flow, outcome);
         self.counters.flow(flow, outcome);
         if let Outcome::Dropped(class) = outcome
             && is_reported(class)
@@ -183,7 +184,9 @@ impl Fold {
 
     /// Folds in the observation that a flow makes.
     fn need(&mut self, flow: &Flow, direction: Direction, proof: Proof) -> Result<(), Skip> {
-        let (skip, cap) = match self.ledger.fold(observe(flow, direction)?, flow, proof) {
+        let observation = observe(flow, direction)?.asking(flow);
+        let observation = if self.filters.interest.dns { observation.named(flow) } else { observation };
+        let (skip, cap) = match self.ledger.fold(observation, flow, proof) {
             Room::Found => return Ok(()),
             Room::Full => (Skip::LedgerFull, Cap::Ledger),
             Room::ShareUsed => (Skip::SourceFull, Cap::Source),
@@ -210,6 +213,21 @@ impl Fold {
         }
     }
 
+    /// Takes down a DNS query.
+    fn look_up(&mut self, flow: &Flow, outcome: Outcome) {
+        if !matches!(outcome, Outcome::Lookup | Outcome::Skipped(Skip::DnsRefused)) {
+            return;
+        }
+        let Some(lookup) = Lookup::of(flow) else { return };
+        let has_room = match outcome {
+            Outcome::Lookup => self.ledger.note_lookup(lookup, flow),
+            _ => self.ledger.note_refused(lookup, flow),
+        };
+        if !has_room {
+            self.counters.cap(Cap::Lookups, 1);
+        }
+    }
+
     /// Counts a drop that no rule helps at its place, and warns of a reason that nobody has seen yet.
     fn report(&mut self, class: Class, flow: &Flow) {
         let is_new = self.common.is_new(flow);
@@ -233,9 +251,11 @@ impl Fold {
             Outcome::Skipped(skip) => (skip.as_str(), skip.advice()),
             Outcome::Dropped(Class::Noise) => return,
             Outcome::Dropped(class) => (class.as_str(), why(class, flow.drop_reason)),
-            Outcome::Need { .. } | Outcome::Passed(_) | Outcome::NotDropped(_) | Outcome::Filtered(_) => {
-                return;
-            }
+            Outcome::Need { .. }
+            | Outcome::Passed(_)
+            | Outcome::Lookup
+            | Outcome::NotDropped(_)
+            | Outcome::Filtered(_) => return,
         };
         let mut hasher = DefaultHasher::new();
         let (source, destination) = (side(flow.source.as_deref()), side(flow.destination.as_deref()));

@@ -23,10 +23,12 @@ mod keeper;
 mod keeping;
 mod learning;
 mod live;
+mod naming;
 mod notices;
 mod other_side;
 mod recorder;
 mod requests;
+mod resolvers;
 mod results;
 mod screening;
 mod shutdown;
@@ -51,6 +53,7 @@ pub use learning::Learning;
 pub use live::{
     Again, Answer, Asking, FlowStream, GAPS, Lasting, Live, Question, Reopen, SharedWatch, Watch,
 };
+pub use naming::{Fqdn, Meant, Names, Naming};
 pub use notices::Notices;
 pub use other_side::Closed;
 pub use recorder::{Recorded, Recorder};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{Closed, HeldBack, Opened, Recorded};
+use super::{Closed, HeldBack, Names, Opened, Recorded};
 use crate::policy::{Rule, Subject};
 use crate::store::{Applied, Outcome};
 
@@ -40,6 +40,8 @@ pub struct Results {
     pub not_asked: u64,
     /// Rules that were written for a rule of the other end, with that rule.
     pub inferred: BTreeMap<(Subject, Rule), String>,
+    /// What came of DNS names.
+    pub names: Names,
     /// Rules that the engine did not confirm: a fault of cpg.
     pub unconfirmed: u64,
     /// Files of the directory that may hold policies and could not be looked at, with the reason.

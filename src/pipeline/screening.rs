@@ -13,7 +13,9 @@ use crate::kube::ClusterPolicies;
 use crate::policy::spec::PolicyKind;
 use crate::policy::{Policy, Rule};
 use crate::screen::cluster::Here;
-use crate::screen::{ClusterKnown, ClusterPolicy, InCluster, Known, PolicyId, Ruling, Screened, Source};
+use crate::screen::{
+    ClusterKnown, ClusterPolicy, InCluster, Known, PolicyId, Query, Ruling, Screened, Source,
+};
 use crate::store::Store;
 use crate::text::visible;
 
@@ -110,6 +112,28 @@ impl Screening {
         new
     }
 
+    /// What is known of a DNS query. A policy of the cluster that the directory has too is going to be
+    /// replaced by the directory's version, and decides nothing here.
+    pub(super) fn query(&mut self, store: &Store, observation: &Observation) -> Query {
+        let here = self.here.1.query(observation);
+        let Some(there) = &mut self.there else { return here };
+        let known = &self.here.1;
+        let stays = |ruling: &Ruling| {
+            let PolicyId { kind, namespace, name } = &ruling.policy;
+            let rendered = *kind == PolicyKind::Cnp
+                && namespace.as_deref().is_some_and(|namespace| store.rendered(namespace, name).is_some());
+            !known.has(&ruling.policy) && !rendered
+        };
+        let staying = |rulings: Vec<Ruling>| rulings.into_iter().filter(stays).collect::<Vec<_>>();
+        match (here, there.known.query(observation)) {
+            (here @ (Query::Passed(_) | Query::Denied(_)), _) => here,
+            (here, Query::Passed(rules)) => of(staying(rules), Query::Passed, here),
+            (here, Query::Denied(rules)) => of(staying(rules), Query::Denied, here),
+            (here, Query::Open(rules)) => of(staying(rules), Query::Open, here),
+            (here, Query::New) => here,
+        }
+    }
+
     /// Reads the directory again when it is another one; `false` when it cannot be read.
     fn renew_here(&mut self, store: &mut Store) -> bool {
         let Ok((revision, foreign)) = store.foreign() else { return false };
@@ -165,6 +189,11 @@ fn says_rendered(
     let built = build(vec![(observation.clone(), Tally::default())]).policies;
     let has = |rule: &Rule| found.direction(rule.direction).has(&rule.peer, rule.allow, rule.l7.as_ref());
     agrees(allows && built.iter().any(|(subject, rules)| *subject == found.subject && rules.keys().all(has)))
+}
+
+/// What these rules say, if there are any.
+fn of(rules: Vec<Ruling>, say: fn(Vec<Ruling>) -> Query, otherwise: Query) -> Query {
+    if rules.is_empty() { otherwise } else { say(rules) }
 }
 
 fn agrees(it_does: bool) -> Here {

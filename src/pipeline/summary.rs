@@ -2,6 +2,7 @@
 
 mod health;
 mod json;
+mod names;
 mod unwritten;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -223,6 +224,7 @@ impl Summary {
             }
         }
         for (name, n) in [
+            ("DNS queries that passed", c.lookups),
             ("not dropped", c.not_dropped.values().sum::<u64>() + c.not_of_interest),
             ("left out by filters", c.filtered.values().sum()),
             ("other items", c.other_items),
@@ -333,6 +335,7 @@ impl Summary {
         self.held(f)?;
         self.requests(f)?;
         self.other_side(f)?;
+        self.names(f)?;
         self.evidence(f)?;
         let notes = r.policies.values().filter_map(|p| p.note.as_ref().map(|note| (p, note)));
         some(f, notes, |f, (policy, note)| {

@@ -1,18 +1,23 @@
 //! A closed window on its way to the files, and what came of every policy.
 
+mod other_sides;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Results;
 use super::learning::{Arrivals, Learning};
-use super::other_side::{Asked, OtherSides};
+use super::other_side::OtherSides;
+use super::recorder::{Need, Recorder};
+use super::requests;
+use super::resolvers::{Behind, Resolvers};
 use super::screening::Screening;
 use super::shutdown::Stage;
 use super::triage::Sorting;
-use crate::aggregate::{Ledger, Observed, ObservedPeer, Settling, Tally, Windows};
+use super::{Naming, Results};
+use crate::aggregate::{Ledger, Observed, ObservedPeer, Settling, Windows};
 use crate::build::{Collapse, also_selected, build};
 use crate::classify::Skip;
 use crate::flow::{Identity, Namespaces};
@@ -24,9 +29,6 @@ use crate::source::replay::Report;
 use crate::store::{Addition, Applied, Change as FileChange, Outcome, Store};
 use crate::text::{count, visible};
 use crate::triage::{Caution, Pending};
-
-use super::recorder::{Need, Recorder};
-use super::requests;
 
 /// Identities remembered to tell which selectors match more workloads than their own.
 const SEEN: usize = 20_000;
@@ -45,6 +47,8 @@ pub struct Writer {
     sorting: Sorting,
     /// When each need came first, where that is told.
     arrivals: Option<Arrivals>,
+    /// Resolvers and names, and the rules that come of them.
+    resolvers: Resolvers,
     stage: Stage,
     /// What the other ends of its rules say.
     sides: OtherSides,
@@ -67,6 +71,7 @@ impl Writer {
             screening: Screening::default(),
             sorting: Sorting::new(Caution::default(), Pending::default()),
             arrivals: None,
+            resolvers: Resolvers::default(),
             stage: Stage::default(),
             sides: OtherSides::new(),
             recorder: None,
@@ -103,6 +108,12 @@ impl Writer {
         Self { sorting: Sorting::new(caution, pending), ..self }
     }
 
+    /// What of DNS goes into the files.
+    #[must_use]
+    pub fn naming(self, naming: Naming) -> Self {
+        Self { resolvers: Resolvers::new(naming), ..self }
+    }
+
     /// Takes down why each rule exists. Not in a dry run, which writes nothing.
     #[must_use]
     pub fn recording(self, recorder: Option<Recorder>) -> Self {
@@ -132,6 +143,7 @@ impl Writer {
             Settling::Window if self.sides.writes() => self.other_sides(&mut moved),
             Settling::Window | Settling::Interim => {}
         }
+        self.resolvers.tell_foreign(&self.store, &mut self.results);
         if let Some(recorder) = &mut self.recorder {
             let now = Timestamp::now();
             recorder.flush(&mut self.store, self.screening.here(), when, now, &mut self.results.recorded);
@@ -143,6 +155,7 @@ impl Writer {
         self.stage.is("settling and building the rules of the last window");
         let mut moved = Moved::new();
         let mut settled = self.windows.close(ledger, when);
+        self.resolvers.learn(&mut settled, &mut self.results.names);
         for (_, tally) in &settled.contradicted {
             let audited = tally.proof() == crate::classify::Proof::Audit;
             let skip = if audited { Skip::AuditDenied } else { Skip::DirectionContradicted };
@@ -167,6 +180,7 @@ impl Writer {
         for (observed, rule) in covered {
             self.note_covered(observed, &rule);
         }
+        let new = self.resolvers.hold(new, &mut self.results, &mut moved);
         let new = self.sorting.sort(new, &self.store, when, &mut self.results, &mut moved);
         let built = requests::through(build(new), self.collapse.as_mut(), &self.store, &mut self.results);
         for ((_, tally), skip) in &built.skipped {
@@ -174,7 +188,11 @@ impl Writer {
         }
         let mut behind = built.policies;
         self.confirm(&mut behind, &mut moved);
-        let additions = additions(&behind);
+        let mut lookups =
+            self.resolvers.rules(&mut self.store, &mut self.screening, &behind, when, &mut self.results);
+        // Queries that passed are no needs: what becomes of them moves no flow.
+        self.confirm(&mut lookups, &mut Moved::new());
+        let additions = additions(&behind, &lookups);
         if additions.is_empty() {
             return moved;
         }
@@ -189,6 +207,7 @@ impl Writer {
                 self.results.directory_error = Some(e.to_string());
                 self.results.write_errors += 1;
                 self.keep(behind.into_values(), &mut moved);
+                self.resolvers.failed(lookups.into_keys());
                 return moved;
             }
         };
@@ -202,13 +221,23 @@ impl Writer {
             if let Outcome::Failed(error) = &applied.outcome {
                 self.results.write_errors += 1;
                 self.keep(behind.remove(&applied.subject), &mut moved);
+                if lookups.remove(&applied.subject).is_some() {
+                    self.resolvers.failed([applied.subject.clone()]);
+                }
                 let known = self.results.policies.get(&applied.subject);
                 if known.is_none_or(|known| known.error.is_none()) {
                     failed.push(error.to_string());
                 }
             }
-            self.tell(&applied, behind.get(&applied.subject));
-            self.note(&applied, behind.remove(&applied.subject));
+            let mut rules = behind.remove(&applied.subject).unwrap_or_default();
+            if let Some(lookups) = lookups.remove(&applied.subject) {
+                self.resolvers.written(&applied.subject, &lookups);
+                for (rule, observed) in lookups {
+                    rules.entry(rule).or_default().extend(observed);
+                }
+            }
+            self.tell(&applied, Some(&rules));
+            self.note(&applied, Some(rules));
             for direction in &applied.first_in_direction {
                 begins.push(format!("{} {}", applied.subject, direction.as_str()));
             }
@@ -237,6 +266,10 @@ impl Writer {
             }
             let Some(recorder) = &mut self.recorder else { continue };
             let need = if applied.added.contains(&rule) { Need::Added } else { Need::Present };
+            // A lookup that is not new.
+            if matches!(need, Need::Present) && observed.iter().all(|(_, tally)| tally.events() == 0) {
+                continue;
+            }
             self.results.recorded.left_out += recorder.note(&applied.subject, rule, observed, &need);
         }
     }
@@ -249,67 +282,6 @@ impl Writer {
                 let need = Need::Covered(by.to_owned());
                 self.results.recorded.left_out += recorder.note(&subject, rule, observed, &need);
             }
-        }
-    }
-
-    /// Asks the other ends of the rules of this run, and writes what is missing there where that is wanted.
-    fn other_sides(&mut self, moved: &mut Moved) {
-        self.stage.is("asking the policies of the other ends");
-        let cluster = self.screening.of_cluster();
-        let asked = match self.sides.ask(&mut self.store, cluster.clone()) {
-            Ok(asked) if asked.to_write.is_empty() => asked,
-            Ok(asked) => {
-                self.write_other_sides(asked, moved);
-                match self.sides.ask(&mut self.store, cluster) {
-                    Ok(asked) => asked,
-                    Err(_) => return,
-                }
-            }
-            // A directory that cannot be read is told when it is written to.
-            Err(_) => return,
-        };
-        if let Some(recorder) = &mut self.recorder {
-            for (subject, rule) in &asked.open {
-                recorder.across(subject, rule, None);
-            }
-            for ((subject, rule), closed) in &asked.closed {
-                let says = format!("{subject}: {rule} is not allowed there by {}", closed.why);
-                recorder.across(&closed.subject, &closed.rule, Some(says));
-            }
-        }
-        self.results.not_asked = self.sides.left_out();
-        self.results.other_side = asked.closed;
-    }
-
-    fn write_other_sides(&mut self, asked: Asked, moved: &mut Moved) {
-        let needs = asked.to_write.into_iter().map(|mirrored| (mirrored, Tally::default())).collect();
-        let mut behind = build(needs).policies;
-        self.confirm(&mut behind, moved);
-        let additions = additions(&behind);
-        self.stage.is(writing(&additions, self.store.root()));
-        let all = match self.store.apply(&additions) {
-            Ok(all) => all,
-            Err(e) => {
-                // They are asked for again with the next window; at the end this is what the summary says.
-                self.results.directory_error = Some(e.to_string());
-                self.results.write_errors += 1;
-                return;
-            }
-        };
-        for applied in all {
-            for rule in &applied.added {
-                let missing = (applied.subject.clone(), rule.clone());
-                let Some(need) = asked.closed.get(&missing) else { continue };
-                let why = format!("{}: {}", need.subject, need.rule);
-                if let Some(recorder) = &mut self.recorder {
-                    let need = Need::Inferred(why.clone());
-                    self.results.recorded.left_out +=
-                        recorder.note(&applied.subject, rule.clone(), Vec::new(), &need);
-                }
-                self.results.inferred.insert(missing, why);
-            }
-            self.tell(&applied, None);
-            self.results.take(applied);
         }
     }
 
@@ -350,8 +322,10 @@ impl Writer {
 
     /// Takes observations back for the next window.
     fn keep(&mut self, rules: impl IntoIterator<Item = BTreeMap<Rule, Vec<Observed>>>, moved: &mut Moved) {
-        let observations = rules.into_iter().flat_map(BTreeMap::into_values).flatten().collect();
-        let refused = self.windows.rejoin(observations);
+        // One observation can be behind several rules.
+        let observations: BTreeMap<_, _> =
+            rules.into_iter().flat_map(BTreeMap::into_values).flatten().collect();
+        let refused = self.windows.rejoin(observations.into_iter().collect());
         self.refuse(&refused, moved);
     }
 
@@ -458,13 +432,17 @@ impl Writer {
     }
 }
 
-/// What is to be written of these rules.
-fn additions(behind: &BTreeMap<Subject, BTreeMap<Rule, Vec<Observed>>>) -> Vec<Addition> {
-    let addition = |(subject, rules): (&Subject, &BTreeMap<Rule, _>)| Addition {
+/// What is needed of each policy.
+fn additions(behind: &Behind, lookups: &Behind) -> Vec<Addition> {
+    let mut all: BTreeMap<&Subject, BTreeSet<&Rule>> = BTreeMap::new();
+    for (subject, rules) in behind.iter().chain(lookups) {
+        all.entry(subject).or_default().extend(rules.keys());
+    }
+    let addition = |(subject, rules): (&Subject, BTreeSet<&Rule>)| Addition {
         subject: subject.clone(),
-        rules: rules.keys().cloned().collect(),
+        rules: rules.into_iter().cloned().collect(),
     };
-    behind.iter().map(addition).collect()
+    all.into_iter().map(addition).collect()
 }
 
 /// What is being written, in words.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
-use super::{Known, PolicyId, Ruling, Screened, specs_of};
+use super::{Known, PolicyId, Query, Ruling, Screened, specs_of};
 use crate::aggregate::{Observation, Tally};
 use crate::policy::spec::{Options, PolicyKind, Spec, Version};
 use crate::policy::validate::check_value;
@@ -120,6 +120,11 @@ impl ClusterKnown {
         }
         self.known = known;
         left_out
+    }
+
+    /// What is known of a DNS query, as [`Known::query`].
+    pub fn query(&mut self, observation: &Observation) -> Query {
+        self.known.query(observation)
     }
 
     /// What is known of this observation. `here` says what the output directory makes of it in its own

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Said, ask, premises};
-use crate::aggregate::{Observation, Observed};
-use crate::engine::Engine;
+use super::{Said, ask, lookup, premises};
+use crate::aggregate::{Observation, Observed, Request};
+use crate::engine::{Allowance, Engine, RequestDecision};
 use crate::policy::spec::{Options, Version, sanitise};
 use crate::policy::{Policy, Rule, read_documents};
 
@@ -43,7 +43,7 @@ pub fn confirm(policy: &Policy, behind: &BTreeMap<Rule, Vec<Observed>>) -> Vec<U
             let engine = engines
                 .entry(cluster.into())
                 .or_insert_with(|| Engine::new(specs.clone(), premises(cluster)));
-            let said = match ask(engine, observation) {
+            let said = match asked(engine, observation, rule) {
                 Said::Allowed(_) => continue,
                 Said::Denied(rules) => format!("{rules:?}"),
                 Said::Nothing(said) => said,
@@ -56,4 +56,15 @@ pub fn confirm(policy: &Policy, behind: &BTreeMap<Rule, Vec<Observed>>) -> Vec<U
         }
     }
     unconfirmed
+}
+
+/// What is said of an observation for this rule's sake. A query is asked by the protocol of the rule: it came
+/// by one and may come by the other; and the proxy has to see it, or no address is learnt by its name.
+fn asked<'e>(engine: &'e Engine, observation: &Observation, rule: &Rule) -> Said<'e> {
+    let Some(Request::Dns(name)) = &observation.request else { return ask(engine, observation) };
+    let observation = Observation { allow: rule.allow, ..observation.clone() };
+    match lookup::ask(engine, &observation, name) {
+        RequestDecision::Allowed { by: Allowance::Rule, rules } => Said::Allowed(rules),
+        other => Said::Nothing(format!("{other:?}")),
+    }
 }

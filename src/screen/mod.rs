@@ -8,6 +8,7 @@
 
 pub mod cluster;
 mod confirm;
+mod lookup;
 mod other_side;
 mod request;
 
@@ -17,9 +18,10 @@ use std::net::IpAddr;
 
 pub use cluster::{ClusterKnown, ClusterPolicy, InCluster};
 pub use confirm::{Unconfirmed, confirm};
+pub use lookup::Query;
 pub use other_side::{OtherSide, mirror};
 
-use crate::aggregate::{Observation, ObservedPeer};
+use crate::aggregate::{Observation, ObservedPeer, Request};
 use crate::engine::{AllowLocalhost, Engine, EngineOptions, Party, RuleRef};
 use crate::names::Namespace;
 use crate::policy::Entity;
@@ -137,7 +139,7 @@ impl Known {
         }
         let cluster = cluster_of(observation);
         let specs = &self.specs;
-        let engine = if observation.request.is_some() {
+        let engine = if matches!(observation.request, Some(Request::Http { .. })) {
             self.engines_for_requests
                 .entry(cluster.into())
                 .or_insert_with(|| Engine::new(without_lookers(specs), premises(cluster)))
@@ -151,6 +153,16 @@ impl Known {
             Said::Denied(rules) => Screened::Denied(rulings(&self.sources, rules)),
             Said::Nothing(_) => Screened::New,
         }
+    }
+
+    /// All rules prepared for a local cluster of this name, and what their sources are called.
+    fn engine(&mut self, cluster: &str) -> (&Engine, &[Box<str>]) {
+        let specs = &self.specs;
+        let engine = self
+            .engines
+            .entry(cluster.into())
+            .or_insert_with(|| Engine::new(specs.clone(), premises(cluster)));
+        (engine, &self.sources)
     }
 }
 

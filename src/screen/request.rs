@@ -70,7 +70,7 @@ fn of_connection(decision: Decision<'_>) -> Said<'_> {
     }
 }
 
-fn traffic(allow: Allow) -> Traffic {
+pub(super) fn traffic(allow: Allow) -> Traffic {
     match allow {
         Allow::Port(Protocol::Tcp, port) => Traffic::tcp(port.get()),
         Allow::Port(Protocol::Udp, port) => Traffic::udp(port.get()),

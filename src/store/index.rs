@@ -11,10 +11,10 @@ use serde_json::Value;
 use super::StoreError;
 use super::atomic::{self, Stamp, TEMP_PREFIX, TEMP_SUFFIX};
 use super::output::{Output, Planned};
-use crate::flow::Direction;
-use crate::merge::{Refusal, directions_of};
-use crate::names::Namespace;
-use crate::policy::{Kind, Policy, Subject, read_documents, subject_of};
+use crate::flow::{Direction, Port};
+use crate::merge::{Refusal, Says, directions_of, written};
+use crate::names::{DnsName, Namespace};
+use crate::policy::{Allow, Kind, L7Match, Peer, Policy, Rule, Subject, read_documents, subject_of};
 
 /// How deep below the root files are looked for.
 const DEPTH: usize = 12;
@@ -57,6 +57,17 @@ pub(super) struct Found {
     name: Option<String>,
     /// The subjects of `spec` and of the items of `specs`, with the directions they have rules in.
     subjects: Vec<(Subject, BTreeSet<Direction>)>,
+    /// What cpg wrote about DNS names, by subject.
+    names: BTreeMap<Subject, NamesThere>,
+}
+
+/// What the policies of a subject that cpg wrote say about DNS names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamesThere {
+    /// The names of `toFQDNs`.
+    pub names: BTreeSet<DnsName>,
+    /// The peers and ports of DNS rules.
+    pub resolvers: BTreeSet<(Peer, Port)>,
 }
 
 // === impl Index ===
@@ -205,6 +216,17 @@ impl Index {
         })
     }
 
+    /// What the policies of a subject that cpg wrote say about DNS names, also where people went on with
+    /// them.
+    pub(super) fn names_of(&self, subject: &Subject) -> NamesThere {
+        let mut all = NamesThere::default();
+        for there in self.policies().filter_map(|(_, found)| found.names.get(subject)) {
+            all.names.extend(there.names.iter().cloned());
+            all.resolvers.extend(there.resolvers.iter().cloned());
+        }
+        all
+    }
+
     /// What a file holds, if it was looked at.
     pub(super) fn content(&self, path: &Path) -> Option<&Content> {
         self.files.get(path).map(|entry| &entry.content)
@@ -350,8 +372,29 @@ impl Found {
         Self {
             namespace: Some(namespace),
             name: Some(policy.name.as_str().to_owned()),
+            names: [(subject.clone(), NamesThere::of(policy.rules()))].into(),
             subjects: vec![(subject, directions)],
         }
+    }
+}
+
+// === impl NamesThere ===
+
+impl NamesThere {
+    fn of(rules: impl Iterator<Item = Rule>) -> Self {
+        let mut there = Self::default();
+        for rule in rules {
+            match (rule.peer, rule.allow, rule.l7) {
+                (Peer::Fqdn(name), ..) => {
+                    there.names.insert(name);
+                }
+                (peer, Allow::Port(_, port), Some(L7Match::Dns(_))) => {
+                    there.resolvers.insert((peer, port));
+                }
+                _ => {}
+            }
+        }
+        there
     }
 }
 
@@ -373,7 +416,15 @@ fn content(text: &str, home: Option<&Namespace>) -> Content {
                 subjects.push((subject, directions_of(set)));
             }
         }
-        policies.push(Found { namespace, name: document.name.clone(), subjects });
+        let ours = document.name.as_deref().is_some_and(|name| name.starts_with("cpg-"));
+        let rules = |subject: &Subject| {
+            written(std::slice::from_ref(document), home, subject).into_iter().filter_map(|w| match w.says {
+                Says::Rule(rule) => Some(rule),
+                Says::Other(..) => None,
+            })
+        };
+        let names = subjects.iter().filter(|_| ours).map(|(s, _)| (s.clone(), NamesThere::of(rules(s))));
+        policies.push(Found { namespace, name: document.name.clone(), names: names.collect(), subjects });
     }
     if policies.is_empty() { Content::Other } else { Content::Policies(policies) }
 }

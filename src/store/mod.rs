@@ -20,6 +20,7 @@ pub use capture_file::{CaptureFile, Packing};
 pub use cluster::{ClusterIdentity, StampError};
 pub use error::StoreError;
 pub use evidence::{EvidenceFiles, EvidenceText, evidence_dir};
+pub use index::NamesThere;
 pub use output::Change;
 pub use private::{set_aside, write_private};
 
@@ -33,7 +34,7 @@ use std::time::Duration;
 use crate::flow::Direction;
 use crate::merge::{self, Merged, Refusal, Stream, merge};
 use crate::names::{Namespace, PolicyName};
-use crate::policy::Policy;
+use crate::policy::{Policy, Subject};
 
 use atomic::{Replaced, Snapshot};
 use index::{Content, Index};
@@ -153,6 +154,12 @@ impl Store {
         let path = self.index.rendered(namespace, name)?;
         let all = Policy::all_from_canonical(&atomic::read(path).ok()?.text)?;
         all.into_iter().find(|policy| policy.place() == (namespace, name))
+    }
+
+    /// What the policies of a subject that cpg wrote say about DNS names. As the directory was at the last
+    /// call of [`Store::foreign`] or [`Store::apply`].
+    pub fn names_of(&self, subject: &Subject) -> NamesThere {
+        self.index.names_of(subject)
     }
 
     /// The files that may hold policies and could not be looked at when [`Store::apply`] was called last,

@@ -254,7 +254,15 @@ fn the_whitelist_and_the_filter_are_of_one_mind() {
     assert_eq!(server.relay.flows_sent(), 1, "the relay keeps back what nobody asked for");
     let request = &server.relay.requests()[0];
     assert!(request.follow && request.number == 0 && request.since.is_some());
-    assert!(request.whitelist.iter().all(|f| f.verdict == [2] && f.event_type.len() == 3));
+    let kinds: Vec<_> =
+        request.whitelist.iter().map(|f| (f.verdict.as_slice(), f.event_type.len(), &f.protocol)).collect();
+    let (drops, queries) = ((&[2][..], 3, &vec![]), (&[1, 5][..], 1, &vec!["dns".to_owned()]));
+    assert_eq!(kinds, [drops, drops, queries, queries], "drops and DNS queries, of either side");
+    let child = server.generate(dir.path(), &["-n", "shop", "--fqdn", "off"]);
+    until("another stream", || server.relay.requests().len() > 1);
+    child.signal("-TERM");
+    child.end().code(0);
+    assert!(server.relay.requests()[1].whitelist.iter().all(|f| f.verdict == [2]));
 }
 
 #[test]

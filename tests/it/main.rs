@@ -25,6 +25,7 @@ mod explain;
 mod fake_api;
 mod faults;
 mod follow;
+mod fqdn;
 mod hands_off;
 mod health;
 mod hostile;

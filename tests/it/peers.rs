@@ -189,6 +189,71 @@ fn the_api_server_is_never_an_address() {
     );
 }
 
+/// A connection to an address that shop/web had looked up at this resolver, and the lookup.
+fn looked_up(resolver: &serde_json::Value, port: u16) -> [Line; 2] {
+    let asked = denied()
+        .to(resolver.clone())
+        .l4(json!({"UDP": {"source_port": 40000, "destination_port": port}}))
+        .set("/verdict", json!("FORWARDED"))
+        .set("/drop_reason", json!(null))
+        .set("/drop_reason_desc", json!(null))
+        .set("/Type", json!("L7"))
+        .set("/event_type", json!({"type": 129}))
+        .set("/l7", json!({"type": "REQUEST", "dns": {"query": "api.example.com."}}));
+    [asked, world("192.0.2.7").port(443).set("/destination_names", json!(["api.example.com"]))]
+}
+
+fn resolver_rules(port: u16, peer: &str) -> [String; 2] {
+    ["TCP", "UDP"].map(|p| format!("shop/app=web egress to {peer} {p}/{port} DNS api.example.com"))
+}
+
+const API_BY_NAME: &str = "shop/app=web egress to fqdn:api.example.com TCP/443";
+
+#[test]
+fn a_name_is_allowed_on_its_data_ports_and_not_only_on_53() {
+    let dns = pod("kube-system", "coredns", &["k8s:k8s-app=kube-dns"]);
+    let (policies, _) = replayed(&looked_up(&dns, 53));
+    let rules = rules(&policies);
+    assert!(rules.contains(&API_BY_NAME.to_owned()), "{rules:?}");
+    assert!(!rules.iter().any(|rule| rule.contains("fqdn:") && rule.contains("/53")), "{rules:?}");
+}
+
+#[test]
+fn names_come_with_dns_rules_of_the_resolver_that_was_seen_by_udp_and_tcp() {
+    let check = |resolver: serde_json::Value, port, peer: &str| {
+        let (policies, _) = replayed(&looked_up(&resolver, port));
+        let mut expected = resolver_rules(port, peer).to_vec();
+        expected.push(API_BY_NAME.to_owned());
+        expected.sort();
+        assert_eq!(rules(&policies), expected);
+    };
+    let system = "k8s:io.kubernetes.pod.namespace=kube-system";
+    check(pod("kube-system", "c", &["k8s:k8s-app=coredns"]), 53, &format!("k8s-app=coredns,{system}"));
+    check(identity(1, &["reserved:host"]), 53, "host");
+    let openshift = "k8s:dns.operator.openshift.io/daemonset-dns=default";
+    check(
+        pod("openshift-dns", "d", &[openshift]),
+        5353,
+        "dns.operator.openshift.io/daemonset-dns=default,k8s:io.kubernetes.pod.namespace=openshift-dns",
+    );
+}
+
+#[test]
+fn the_namespace_of_the_resolver_is_in_its_rule() {
+    let dns = pod("kube-system", "coredns", &["k8s:k8s-app=kube-dns"]);
+    let (policies, _) = replayed(&looked_up(&dns, 53));
+    let text = policies.values().next().unwrap();
+    assert!(text.contains("k8s:io.kubernetes.pod.namespace: kube-system"), "{text}");
+}
+
+#[test]
+fn a_name_opens_only_itself_whatever_shares_its_address() {
+    let dns = pod("kube-system", "coredns", &["k8s:k8s-app=kube-dns"]);
+    let (policies, _) = replayed(&looked_up(&dns, 53));
+    let text = policies.values().next().unwrap();
+    assert!(!text.contains("matchPattern") && !text.contains("192.0.2.7"), "{text}");
+}
+
 #[test]
 fn dns_over_tcp_is_not_lost_beside_udp() {
     let dns = pod("kube-system", "coredns", &["k8s:k8s-app=kube-dns"]);

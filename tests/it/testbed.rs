@@ -85,7 +85,7 @@ impl Testbed {
     }
 
     /// Follows the relay in this directory, until flows would reach it.
-    fn generate(&self, dir: &Path, args: &[&str]) -> Running {
+    pub(crate) fn generate(&self, dir: &Path, args: &[&str]) -> Running {
         let common = ["generate", "--server", &self.relay, "--flush-interval", "200ms"];
         let running = Running::new(cpg(dir).args([&common, args].concat()));
         self.call("GET", "/following?n=1&timeout=20", "");

@@ -6,7 +6,8 @@ use clap::Args as Group;
 use clap::builder::FalseyValueParser;
 
 use super::{
-    CautionArgs, ClusterArgs, ClusterDedup, HttpArgs, KeepArgs, ReachArgs, StreamArgs, VerdictArgs, WatchArgs,
+    CautionArgs, ClusterArgs, ClusterDedup, FqdnArgs, HttpArgs, KeepArgs, ReachArgs, StreamArgs, VerdictArgs,
+    WatchArgs,
 };
 
 #[derive(Debug, Group)]
@@ -65,6 +66,8 @@ pub(in crate::cli) struct RunArgs {
     /// How often what was learned goes to the files
     #[arg(long, env = "CPG_FLUSH_INTERVAL", value_name = "DURATION", default_value = "5s")]
     pub(in crate::cli) flush_interval: String,
+    #[command(flatten)]
+    pub(in crate::cli) fqdn: FqdnArgs,
     /// Leave out flows of this protocol: tcp, udp, icmpv4, icmpv6, sctp (repeatable)
     #[arg(long, env = "CPG_IGNORE_PROTOCOL", value_name = "PROTOCOL", value_delimiter = ',')]
     pub(in crate::cli) ignore_protocol: Vec<String>,

@@ -9,7 +9,7 @@ use clap::builder::FalseyValueParser;
 #[derive(Debug, Group)]
 #[command(next_help_heading = "The watch")]
 pub(in crate::cli) struct WatchArgs {
-    /// Begin with the last N drops that each node still holds (default: all that it holds)
+    /// Begin with the last N drops (and DNS lookups) that each node still holds (default: all that it holds)
     #[arg(long, env = "CPG_LAST", value_name = "N")]
     pub(in crate::cli) last: Option<String>,
     /// Begin with drops since then, as far as the nodes still hold them: 10m, or a time as 2026-03-01T10:00:00Z

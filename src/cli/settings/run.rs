@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::caution::caution;
+use super::fqdn::naming;
 use super::http::Http;
 use super::output::{Output, output};
 use super::verdicts::verdicts;
@@ -17,7 +18,7 @@ use crate::flow::{Interest, Namespaces};
 use crate::health::{Noise, parse_threshold};
 use crate::kube::ClusterPolicies;
 use crate::names::Namespace;
-use crate::pipeline::{Common, HealthFile, Keeper, LEDGER_CAPACITY, Recorder, WatchFile, Writer};
+use crate::pipeline::{Common, HealthFile, Keeper, LEDGER_CAPACITY, Naming, Recorder, WatchFile, Writer};
 use crate::store::{EvidenceFiles, Store, evidence_dir};
 use crate::text::visible;
 use crate::triage::{Caution, Pending};
@@ -26,6 +27,7 @@ use crate::triage::{Caution, Pending};
 #[derive(Debug)]
 pub(in crate::cli) struct Run {
     pub(in crate::cli) filters: Arc<Filters>,
+    naming: Naming,
     pub(in crate::cli) flush_interval: Duration,
     pub(in crate::cli) output: Output,
     caution: Caution,
@@ -48,6 +50,7 @@ impl Run {
             all_namespaces,
             output_dir,
             flush_interval,
+            fqdn,
             ignore_protocol,
             ignore_drop_reason,
             verdicts: asked,
@@ -93,6 +96,7 @@ impl Run {
             ..Filters::default()
         };
         verdicts(&asked, &mut filters.interest);
+        let naming = naming(fqdn, &mut filters, mistakes);
         for text in &ignore_protocol {
             match ProtocolFilter::parse(text) {
                 Ok(protocol) => {
@@ -148,6 +152,7 @@ impl Run {
         let (flush_interval, shutdown_timeout) = (flush_interval?, shutdown_timeout?);
         (mistakes.len() == before).then(|| Self {
             filters: Arc::new(filters),
+            naming,
             flush_interval,
             output,
             caution,
@@ -195,6 +200,7 @@ impl Run {
         };
         let file = self.health_file(&store);
         let mut writer = Writer::new(store, LEDGER_CAPACITY)
+            .naming(self.naming.clone())
             .recording(recorder)
             .collapsing(self.http.collapse.clone())
             .cautious(self.caution, pending);

@@ -19,6 +19,7 @@ impl Summary {
             "learning": self.learning.as_ref().map(Learning::to_json),
             "skipped": map(c.skipped.iter().map(|(k, n)| (k.to_string(), *n)).collect()),
             "dropped": map(c.dropped.iter().map(|((class, r), n)| (format!("{class}:{r}"), *n)).collect()),
+            "dns": self.names_json(),
             "not_dropped": map(c.not_dropped.iter().map(|(k, n)| (verdict_name(*k).into(), *n)).collect()),
             "filtered": map(c.filtered.iter().map(|(k, n)| (filter_name(*k).into(), *n)).collect()),
             "not_of_interest": c.not_of_interest,
