@@ -5,11 +5,11 @@ mod cluster;
 use std::sync::Arc;
 
 use super::*;
+use crate::aggregate::Observed;
 use crate::build::build;
 use crate::flow::{Direction, Identity, Port, Protocol};
-use crate::names::PolicyName;
-use crate::policy::Allow;
-use crate::policy::Policy;
+use crate::names::{DnsName, PolicyName};
+use crate::policy::{Allow, Policy, Rule, Subject};
 
 fn identity(namespace: &str, labels: &[&str]) -> Arc<Identity> {
     Arc::new(Identity::new(300, namespace, "", labels.iter().copied()))
@@ -219,4 +219,101 @@ fn only_a_pod_of_the_same_cluster_has_another_end() {
     assert_eq!(mirror(&host), None);
     let elsewhere = Arc::new(Identity::new(300, "pay", "west", ["k8s:app=api"]));
     assert_eq!(mirror(&Observation { peer: ObservedPeer::Pod(elsewhere), ..egress() }), None);
+}
+
+/// shop/web asks kube-dns for this name.
+fn lookup(name: &str) -> Observation {
+    Observation {
+        peer: ObservedPeer::Pod(identity("kube-system", &["k8s:k8s-app=kube-dns"])),
+        allow: Allow::Port(Protocol::Udp, Port::new(53).unwrap()),
+        request: Some(Request::Dns(DnsName::parse(name).unwrap())),
+        ..egress()
+    }
+}
+
+fn known(egress: &str) -> Known {
+    let text = format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: x}}\nspec: {{{WEB}, {egress}}}\n"
+    );
+    let home = Namespace::parse("shop").unwrap();
+    let (known, left_out) = Known::read([Source { name: "x.yaml", home: Some(&home), text: &text }]);
+    assert_eq!(left_out, []);
+    known
+}
+
+#[test]
+fn queries_are_judged_as_the_dns_proxy_does() {
+    let check = |egress: &str, judged: &str, queried: &str| {
+        let mut known = known(egress);
+        let got = match known.judge(&lookup("a.example.com")) {
+            Screened::New => "new",
+            Screened::Allowed(_) => "allowed",
+            Screened::Denied(_) => "denied",
+        };
+        let query = match known.query(&lookup("a.example.com")) {
+            Query::New => "new",
+            Query::Passed(_) => "passed",
+            Query::Denied(_) => "denied",
+            Query::Open(_) => "open",
+        };
+        assert_eq!((got, query), (judged, queried), "{egress}");
+    };
+    let system = "toEndpoints: [{matchLabels: {'k8s:io.kubernetes.pod.namespace': kube-system}}]";
+    let to = |ports: &str| format!("egress: [{{{system}, toPorts: [{ports}]}}]");
+    let dns = |rules: &str| to(&format!("{{ports: [{{port: '53'}}], rules: {{dns: [{rules}]}}}}"));
+    check("egress: [{toEntities: [host]}]", "new", "new");
+    check(&dns("{matchPattern: '*'}"), "allowed", "passed");
+    check(&dns("{matchName: A.example.com}"), "allowed", "passed");
+    check(&dns("{matchPattern: '*.example.com'}"), "allowed", "passed");
+    check(&dns("{matchName: b.example.com}"), "new", "new");
+    // Plain: allowed, but no name is learnt of it. Only the wide ones would be narrowed.
+    check(&to("{ports: [{port: '53'}]}"), "allowed", "new");
+    check(&to("{ports: [{port: '53', protocol: UDP}]}"), "allowed", "new");
+    check(&format!("egress: [{{{system}}}]"), "allowed", "open");
+    check("egress: [{toEntities: [cluster]}]", "allowed", "open");
+    check("egress: [{toEntities: [all], toPorts: [{ports: [{port: '0'}]}]}]", "allowed", "open");
+    check(&to("{ports: [{port: '50', endPort: 60}]}"), "allowed", "open");
+    // A wide rule does not lift what a rule for the port restricts.
+    let both = format!(
+        "egress: [{{{system}}}, {{{system}, toPorts: [{{ports: [{{port: '53'}}], rules: {{dns: [{{matchName: b.example.com}}]}}}}]}}]"
+    );
+    check(&both, "new", "new");
+    check(&format!("egressDeny: [{{{system}}}], {}", dns("{matchPattern: '*'}")), "denied", "denied");
+    // What cannot be checked may be a wide rule.
+    let service = "egress: [{toServices: [{k8sService: {serviceName: kube-dns, namespace: kube-system}}]}]";
+    check(service, "new", "open");
+    assert_eq!(known(service).query(&egress()), Query::New, "not a query");
+}
+
+#[test]
+fn a_rule_for_a_name_is_confirmed_by_the_document_alone() {
+    let rules = |observation: &Observation| build(vec![(observation.clone(), Default::default())]).policies;
+    let confirmed = |behind: &BTreeMap<Subject, BTreeMap<Rule, Vec<Observed>>>,
+                     change: fn(&mut Observation)| {
+        let (subject, rules) = behind.iter().next().unwrap();
+        let mut policy = Policy::new(PolicyName::parse("cpg-x").unwrap(), subject.clone());
+        let mut behind = BTreeMap::new();
+        for (rule, observed) in rules {
+            policy.add(rule.clone());
+            let mut observed = observed.clone();
+            observed.iter_mut().for_each(|(observation, _)| change(observation));
+            behind.insert(rule.clone(), observed);
+        }
+        confirm(&policy, &behind).len()
+    };
+    let asked = rules(&lookup("a.example.com"));
+    assert_eq!(confirmed(&asked, |_| ()), 0);
+    let other =
+        |o: &mut Observation| o.request = Some(Request::Dns(DnsName::parse("b.example.com").unwrap()));
+    assert_eq!(confirmed(&asked, other), 2);
+    let address = "192.0.2.7".parse().unwrap();
+    let named = |names: &[&str]| ObservedPeer::Named {
+        address,
+        names: names.iter().map(|name| DnsName::parse(name).unwrap()).collect(),
+    };
+    let by_name = rules(&Observation { peer: named(&["a.example.com", "b.example.com"]), ..egress() });
+    assert_eq!(by_name.values().map(BTreeMap::len).sum::<usize>(), 2);
+    assert_eq!(confirmed(&by_name, |_| ()), 0);
+    let unnamed = |o: &mut Observation| o.peer = ObservedPeer::World("192.0.2.7".parse().unwrap());
+    assert_eq!(confirmed(&by_name, unnamed), 2);
 }

@@ -313,7 +313,8 @@ fn mistakes_in_resolvers_are_told() {
 
 #[test]
 fn names_grow_over_the_windows_of_a_stream() {
-    let lines = api(&kube_dns(), 53);
+    let own = |(i, line): (usize, Line)| line.set("/uuid", json!(format!("flow-{i}")));
+    let lines: Vec<Line> = api(&kube_dns(), 53).into_iter().enumerate().map(own).collect();
     let (first, rest) = lines.split_at(lines.len() - 1);
     let (early, late) = first.split_at(2);
     // The need comes between its lookups. Whatever windows they fall into, the file is the same.
@@ -362,4 +363,68 @@ fn the_real_relay_gives_the_same_files_as_a_capture() {
     running.signal("-TERM");
     running.end().code(0).says("shop/app=web: leak.example.org, once");
     assert_eq!(tree(&dir.path().join("live")), replayed);
+}
+
+/// Cilium's own code for names: each item matches the name that was seen, however it is asked for, and
+/// nothing that is near to it.
+#[test]
+fn every_item_means_exactly_the_names_that_were_seen() {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    let Some(program) = program() else { return skipped(MISSING) };
+    let names =
+        ["api.example.com", "_dmarc.my-shop.example", "x", "db.shop", "xn--bcher-kva.example", "a.b.c.d.e"];
+    let mut lines: Vec<Line> = names.iter().map(|name| query(name, &kube_dns(), 53)).collect();
+    lines.push(named("192.0.2.7", &names, 443));
+    let (files, _) = replayed_with(&lines, &[]);
+    assert_eq!(rules(&files).len(), 3 * names.len());
+    let policy = cpg::policy::Policy::from_canonical(files.values().next().unwrap()).unwrap();
+    let items = policy.rules().filter_map(|rule| match (rule.peer, rule.l7) {
+        (cpg::policy::Peer::Fqdn(name), _) => Some((name, "fqdn")),
+        (_, Some(cpg::policy::L7Match::Dns(name))) => Some((name, "dns")),
+        _ => None,
+    });
+    let mut asked = Vec::new();
+    for (item, of) in items {
+        let item = item.as_str();
+        let near = [
+            format!("x{item}"),
+            format!("x.{item}"),
+            format!("{item}x"),
+            format!("{item}.x"),
+            item.replacen('.', "x", 1) + if item.contains('.') { "" } else { "y" },
+            item.replacen('.', "..", 1) + if item.contains('.') { "" } else { "." } + "z",
+        ];
+        let others = names.iter().map(|name| (*name).to_owned()).filter(|name| name != item);
+        let same = [item.to_owned(), item.to_ascii_uppercase(), format!("{item}.")];
+        let wanted =
+            same.into_iter().map(|q| (q, true)).chain(near.into_iter().chain(others).map(|q| (q, false)));
+        for (query, expected) in wanted {
+            asked.push((json!({"name": item, "query": query, "of": of}), expected));
+        }
+    }
+    let mut child = Command::new(program)
+        .arg("dns-match")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input: String = asked.iter().map(|(question, _)| format!("{question}\n")).collect();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    // A program without this command ends before it has read all.
+    let _ = writer.join().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    if !output.status.success() {
+        return skipped("the testbed is older than dns-match: make test builds it");
+    }
+    let answers: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers.len(), asked.len());
+    for (answer, (question, expected)) in answers.iter().zip(&asked) {
+        assert_eq!(*answer, json!(expected), "{question}");
+    }
+    println!("{} questions about {} items", asked.len(), 3 * names.len());
 }

@@ -243,7 +243,7 @@ fn the_namespace_of_the_resolver_is_in_its_rule() {
     let dns = pod("kube-system", "coredns", &["k8s:k8s-app=kube-dns"]);
     let (policies, _) = replayed(&looked_up(&dns, 53));
     let text = policies.values().next().unwrap();
-    assert!(text.contains("k8s:io.kubernetes.pod.namespace: kube-system"), "{text}");
+    assert!(text.contains("\"k8s:io.kubernetes.pod.namespace\": kube-system"), "{text}");
 }
 
 #[test]

@@ -66,9 +66,9 @@ fn selector(pod: &str) -> &'static str {
     }
 }
 
-/// The rule that a play asks for. A name of DNS stands for the addresses that the capture's own flows
-/// give it (`destination_names`).
-fn needed(play: &Play) -> Vec<String> {
+/// The rules that a play asks for. By address a name of DNS stands for the addresses that the capture's own
+/// flows give it (`destination_names`); by name it is itself, and has to be looked up.
+fn needed(play: &Play, by_name: bool) -> Vec<String> {
     let namespace = |pod: &str| pod.split_once('/').unwrap().0.to_owned();
     let subject_namespace = namespace(&play.source);
     let subject = format!("{subject_namespace}/{}", selector(&play.source));
@@ -80,6 +80,13 @@ fn needed(play: &Play) -> Vec<String> {
         "dns-tcp" => "TCP/53".to_owned(),
         other => panic!("unknown protocol {other}"),
     };
+    if let (true, Some(name)) = (by_name, play.destination.strip_prefix("dns:")) {
+        let dns = "k8s-app=kube-dns,k8s:io.kubernetes.pod.namespace=kube-system";
+        let mut rules =
+            ["TCP", "UDP"].map(|p| format!("{subject} egress to {dns} {p}/53 DNS {name}")).to_vec();
+        rules.push(format!("{subject} {} to fqdn:{name} {allow}", play.direction));
+        return rules;
+    }
     let peers: Vec<String> = match play.destination.as_str() {
         "dns:api.stripe.example" => vec!["198.51.100.10/32".into()],
         "dns:cdn.shop.example" => vec!["198.51.100.11/32".into(), "198.51.100.12/32".into()],
@@ -100,19 +107,22 @@ fn restart_of_an_agent_with_two_nodes() {
     let Some(shared) = shared() else { return skipped("the recorded captures are not here") };
     let recorded = shared.join("recorded");
     let plays = truth(&std::fs::read_to_string(recorded.join("restart-2nodes.truth.tsv")).unwrap());
-    let expected: BTreeSet<String> = plays.iter().filter(|p| p.expected == "rule").flat_map(needed).collect();
-    let dir = tempfile::tempdir().unwrap();
-    let file = recorded.join("restart-2nodes.jsonl.gz");
-    let ran = run(dir.path(), &["replay", file.to_str().unwrap()]).code(0);
-    let written: BTreeSet<String> = rules(&tree(&dir.path().join("policies"))).into_iter().collect();
-    let missing: Vec<_> = expected.difference(&written).collect();
-    let beyond: Vec<_> = written.difference(&expected).collect();
-    assert!(
-        missing.is_empty() && beyond.is_empty(),
-        "missing {missing:#?}\nbeyond {beyond:#?}\n{}",
-        ran.stderr
-    );
-    println!("{} plays, {} rules, missing 0, beyond 0", plays.len(), written.len());
+    for (fqdn, by_name) in [("off", false), ("auto", true)] {
+        let expected: BTreeSet<String> =
+            plays.iter().filter(|p| p.expected == "rule").flat_map(|play| needed(play, by_name)).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let file = recorded.join("restart-2nodes.jsonl.gz");
+        let ran = run(dir.path(), &["replay", file.to_str().unwrap(), "--fqdn", fqdn]).code(0);
+        let written: BTreeSet<String> = rules(&tree(&dir.path().join("policies"))).into_iter().collect();
+        let missing: Vec<_> = expected.difference(&written).collect();
+        let beyond: Vec<_> = written.difference(&expected).collect();
+        assert!(
+            missing.is_empty() && beyond.is_empty(),
+            "--fqdn {fqdn}: missing {missing:#?}\nbeyond {beyond:#?}\n{}",
+            ran.stderr
+        );
+        println!("--fqdn {fqdn}: {} plays, {} rules, missing 0, beyond 0", plays.len(), written.len());
+    }
 }
 
 /// The rules that one end of a play asks for; none where that end is no pod that can be named.

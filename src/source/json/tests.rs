@@ -490,10 +490,12 @@ fn dns_records() {
         0,
     );
     check(r#"{"type":"RESPONSE","dns":{"query":"a.b.","rcode":3,"ttl":4294967295}}"#, query("a.b", 3), 0);
+    check(r#"{"type":"RESPONSE","dns":{"query":"a.b.","rcode":"nxdomain"}}"#, query("a.b", 3), 0);
+    check(r#"{"type":"RESPONSE","dns":{"query":"a.b.","rcode":"BADVERS"}}"#, query("a.b", u32::MAX), 0);
     check(r#"{"type":1,"dns":{"query":"."}}"#, query("", 0), 1);
     check(r#"{"type":"NEW","kafka":{}}"#, L7Record::Other, 1);
     check(r#"{"type":"REQUEST","http":{"method":"GET","url":"/HUBBLE_REDACTED/x"}}"#, L7Record::Other, 0);
-    for odd in [r#"{"dns":{"rcode":"NOERROR"}}"#, "[]", "7", r#"{"type":{}}"#, r#"{"http":"GET /"}"#] {
+    for odd in [r#"{"dns":{"query":7}}"#, "[]", "7", r#"{"type":{}}"#, r#"{"http":"GET /"}"#] {
         check(odd, L7Record::Other, 1);
     }
 }
