@@ -14,7 +14,9 @@ use super::naming::{Fqdn, Names, Naming, looks_like_dns, usual};
 use super::screening::Screening;
 use super::writer::Moved;
 use super::{Held, HeldBack, Results};
-use crate::aggregate::{Lookups, Observation, Observed, ObservedPeer, Resolver, Settled, Settling, Tally};
+use crate::aggregate::{
+    Lookups, Observation, Observed, ObservedPeer, Request, Resolver, Settled, Settling, Tally,
+};
 use crate::build::{self, subject_of};
 use crate::classify::Skip;
 use crate::evidence::stand_in;
@@ -134,7 +136,8 @@ impl Resolvers {
         };
         // What goes to a pod or a node is no leak; a name that was asked there may be.
         let asks = |resolver: &Resolver| {
-            observation.request.is_some() || address.is_some() && looks_like_dns(resolver)
+            matches!(observation.request, Some(Request::Dns(_)))
+                || address.is_some() && looks_like_dns(resolver)
         };
         let who = || in_words(&observation.subject);
         match (Resolver::of(observation).filter(asks), address) {

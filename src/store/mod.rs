@@ -13,6 +13,7 @@ mod lock;
 mod naming;
 mod output;
 mod private;
+mod reading;
 mod single;
 
 pub use applied::{Addition, Applied, Outcome};
@@ -23,18 +24,18 @@ pub use evidence::{EvidenceFiles, EvidenceText, evidence_dir};
 pub use index::NamesThere;
 pub use output::Change;
 pub use private::{set_aside, write_private};
+pub use reading::Foreign;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::flow::Direction;
 use crate::merge::{self, Merged, Refusal, Stream, merge};
 use crate::names::{Namespace, PolicyName};
-use crate::policy::{Policy, Subject};
+use crate::policy::Policy;
 
 use atomic::{Replaced, Snapshot};
 use index::{Content, Index};
@@ -49,17 +50,6 @@ pub struct Store {
     index: Index,
     /// The one file that new policies go to; `None`: each to a file of its own.
     single: Option<PathBuf>,
-}
-
-/// A file with policies that is in people's hands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Foreign {
-    /// Below the directory.
-    pub path: PathBuf,
-    /// The namespace of documents that name none.
-    pub home: Option<Namespace>,
-    /// The whole text.
-    pub text: Arc<str>,
 }
 
 // === impl Store ===
@@ -115,57 +105,6 @@ impl Store {
         drop(lock);
         applied.sort_by_key(|(i, _)| *i);
         Ok(applied.into_iter().map(|(_, applied)| applied).collect())
-    }
-
-    /// What people wrote in the directory: the text of every file that holds policies of any kind and is
-    /// not cpg's to render anew, with the namespace of its documents that name none. The number is
-    /// another one whenever something in it is. Takes no lock.
-    pub fn foreign(&mut self) -> Result<(u64, Vec<Foreign>), StoreError> {
-        if !self.is_dry_run() {
-            make_directory(&self.root)?;
-        }
-        self.look()?;
-        let (revision, texts) = self.index.foreign();
-        let foreign = |(path, text): (&Path, &Arc<str>)| Foreign {
-            path: path.strip_prefix(&self.root).unwrap_or(path).to_owned(),
-            home: index::home(&self.root, path),
-            text: Arc::clone(text),
-        };
-        Ok((revision, texts.map(foreign).collect()))
-    }
-
-    /// Every policy of the directory: as [`Store::foreign`], with the files that are cpg's to render anew.
-    pub fn policies(&mut self) -> Result<Vec<Foreign>, StoreError> {
-        let (_, mut all) = self.foreign()?;
-        for path in self.index.all_rendered() {
-            let text = match self.output.planned(path) {
-                Some(planned) => planned.new.as_str().into(),
-                None => atomic::read(path)?.text.into(),
-            };
-            let below = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
-            all.push(Foreign { path: below, home: index::home(&self.root, path), text });
-        }
-        Ok(all)
-    }
-
-    /// The policy of this name, where it stands in a file that is cpg's to render anew. As the directory was
-    /// at the last call of [`Store::foreign`] or [`Store::apply`].
-    pub fn rendered(&self, namespace: &str, name: &str) -> Option<Policy> {
-        let path = self.index.rendered(namespace, name)?;
-        let all = Policy::all_from_canonical(&atomic::read(path).ok()?.text)?;
-        all.into_iter().find(|policy| policy.place() == (namespace, name))
-    }
-
-    /// What the policies of a subject that cpg wrote say about DNS names. As the directory was at the last
-    /// call of [`Store::foreign`] or [`Store::apply`].
-    pub fn names_of(&self, subject: &Subject) -> NamesThere {
-        self.index.names_of(subject)
-    }
-
-    /// The files that may hold policies and could not be looked at when [`Store::apply`] was called last,
-    /// each with the reason: what they allow is not known here.
-    pub fn overlooked(&self) -> impl Iterator<Item = (&Path, &str)> {
-        self.index.overlooked()
     }
 
     /// Makes the names of all new files durable.
