@@ -30,7 +30,7 @@
 //! | [`aggregate`] | observations, tallies, ledgers that join in any order, windows | yes |
 //! | [`screen`] | what existing policies say about an observation; nothing unconfirmed is written | yes |
 //! | [`triage`] | of what is new: written, pending, held back, or of a moment only | yes |
-//! | [`build`] | observations → rules: selectors, peers, ports | yes |
+//! | [`build`] | observations → rules: selectors, peers, names, ports, requests | yes |
 //! | [`merge`] | rules joined into an existing file, at node level | yes |
 //! | [`evidence`] | why each rule exists: what was seen of it, and whether it still stands | yes |
 //! | [`store`] | the output directory: index, names, lock, atomic files | no |

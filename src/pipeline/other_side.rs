@@ -125,6 +125,12 @@ impl OtherSides {
             }
             asked.closed.insert(missing, closed);
         }
+        // A plain port that is missing takes the requests on it in.
+        let plain: BTreeSet<_> = asked.closed.keys().filter(|(_, rule)| rule.l7.is_none()).cloned().collect();
+        asked.closed.retain(|(subject, rule), _| {
+            let whole = Rule { l7: None, ..rule.clone() };
+            rule.l7.is_none() || !plain.contains(&(subject.clone(), whole))
+        });
         let still: BTreeSet<_> = asked.closed.values().map(|c| (c.subject.clone(), c.rule.clone())).collect();
         asked.open.retain(|rule| !still.contains(rule));
         Ok(asked)

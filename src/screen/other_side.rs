@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{ClusterPolicy, Known, Source, cluster_of, decide, premises, specs_of};
 use crate::aggregate::{Observation, ObservedPeer, Request};
-use crate::engine::{Decision, Engine};
+use crate::engine::{Decision, Engine, RequestDecision};
 use crate::policy::spec::{Options, Version};
 use crate::policy::validate::check_value;
 use crate::text::visible;
@@ -15,8 +15,8 @@ use crate::text::visible;
 pub enum OtherSide {
     /// They let it through, or no known policy selects that end in that direction.
     Open,
-    /// These policies put it into default deny, and none of their rules allows it. Safe to print; empty
-    /// never.
+    /// These policies put it into default deny, and none of their rules allows it; of a request, these are
+    /// the rules that refuse it. Safe to print; never empty.
     Closed(Vec<String>),
     /// This deny rule decides it: no allow rule can help.
     Denied(String),
@@ -77,7 +77,16 @@ impl Known {
             .engines
             .entry(cluster.into())
             .or_insert_with(|| Engine::new(specs.clone(), premises(cluster)));
-        match decide(engine, mirrored) {
+        let decision = match decide(engine, mirrored) {
+            RequestDecision::Connection(decision) => decision,
+            RequestDecision::Allowed { .. } => return OtherSide::Open,
+            RequestDecision::Refused { asked } => {
+                let rules: Vec<String> = asked.into_iter().map(|rule| rule.to_string()).collect();
+                return if rules.is_empty() { OtherSide::Unknown } else { OtherSide::Closed(rules) };
+            }
+            RequestDecision::CouldNotCheck { .. } => return OtherSide::Unknown,
+        };
+        match decision {
             Decision::Allowed { .. } | Decision::Unselected => OtherSide::Open,
             Decision::Denied { rules } => {
                 let first = rules.list().into_iter().next().map(|rule| rule.to_string());

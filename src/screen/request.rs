@@ -22,8 +22,17 @@ pub(super) enum Said<'e> {
 
 /// Decides about the observation.
 pub(super) fn ask<'e>(engine: &'e Engine, observation: &Observation) -> Said<'e> {
+    match decide(engine, observation) {
+        RequestDecision::Connection(decision) => of_connection(decision),
+        RequestDecision::Allowed { by: Allowance::Rule, rules } => Said::Allowed(rules),
+        other => Said::Nothing(format!("{other:?}")),
+    }
+}
+
+/// What becomes of the observation: of its request, where it has one.
+pub(super) fn decide<'e>(engine: &'e Engine, observation: &Observation) -> RequestDecision<'e> {
     let asked = match &observation.request {
-        None => return of_connection(decide(engine, observation)),
+        None => return RequestDecision::Connection(of_packet(engine, observation)),
         // Nothing of host and headers is known, so rules that ask for them allow nothing here.
         Some(Request::Http { method, path }) => {
             Asked::Http(HttpRequest { method, path, host: None, headers: None })
@@ -34,15 +43,11 @@ pub(super) fn ask<'e>(engine: &'e Engine, observation: &Observation) -> Said<'e>
     let subject = Party::from_identity(0, &observation.subject, cluster);
     let peer = peer(&observation.peer, cluster);
     let (direction, traffic) = (observation.direction, traffic(observation.allow));
-    match engine.subject(&subject).decide_request(&peer, direction, traffic, &asked) {
-        RequestDecision::Connection(decision) => of_connection(decision),
-        RequestDecision::Allowed { by: Allowance::Rule, rules } => Said::Allowed(rules),
-        other => Said::Nothing(format!("{other:?}")),
-    }
+    engine.subject(&subject).decide_request(&peer, direction, traffic, &asked)
 }
 
-/// Decides about the connection alone.
-pub(super) fn decide<'e>(engine: &'e Engine, observation: &Observation) -> Decision<'e> {
+/// What becomes of the connection alone.
+fn of_packet<'e>(engine: &'e Engine, observation: &Observation) -> Decision<'e> {
     let cluster = cluster_of(observation);
     let subject = Party::from_identity(0, &observation.subject, cluster);
     let peer = peer(&observation.peer, cluster);

@@ -209,6 +209,22 @@ fn the_other_end() {
     check(&format!("{{{API}, ingress: [{{{from}}}], ingressDeny: [{{fromEntities: [all]}}]}}"), "denied");
 }
 
+/// What the other end says to a request, where its port is open for some.
+#[test]
+fn the_other_end_of_a_request() {
+    let get = |path: &str| Request::Http { method: "GET".into(), path: path.into() };
+    let text = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: x}\nspec:
+  endpointSelector: {matchLabels: {app: api}}
+  ingress: [{toPorts: [{ports: [{port: '443', protocol: TCP}], rules: {http: [{path: '/a'}]}}]}]\n";
+    let home = Namespace::parse("pay").unwrap();
+    let mut known = Known::after_apply([Source { name: "x.yaml", home: Some(&home), text }], []);
+    let mut says = |request| known.other_side(&mirror(&Observation { request, ..egress() }).unwrap());
+    assert_eq!(says(None), OtherSide::Open);
+    assert_eq!(says(Some(get("/a"))), OtherSide::Open);
+    let OtherSide::Closed(by) = says(Some(get("/b"))) else { panic!("it is refused") };
+    assert!(by[0].contains("spec.ingress[0]"), "{by:?}");
+}
+
 #[test]
 fn only_a_pod_of_the_same_cluster_has_another_end() {
     let back = mirror(&egress()).unwrap();
