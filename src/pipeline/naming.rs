@@ -1,6 +1,6 @@
 //! Which DNS names are written, and which resolvers are believed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::aggregate::{ObservedPeer, Resolver};
@@ -66,6 +66,8 @@ pub struct Names {
     pub refused_beyond: u64,
     /// Subjects of which no DNS traffic was seen, so that the resolver is a guess; with which it is.
     pub guessed: BTreeMap<Subject, String>,
+    /// Subjects that got rules for names in this run: whatever else they look up is refused then.
+    pub restricted: BTreeSet<Subject>,
     /// Queries that passed for names that no policy can hold.
     pub unusable: u64,
     /// The table of queries had no room: rules for resolvers lack names.

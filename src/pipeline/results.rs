@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{Closed, HeldBack, Names, Opened, Recorded};
-use crate::policy::{Rule, Subject};
+use crate::policy::{L7Match, Rule, Subject};
 use crate::store::{Applied, Outcome};
 
 /// What came of everything that was to be written.
@@ -125,6 +125,9 @@ impl Results {
             Outcome::Failed(error) => (Change::Pending, Some(error.to_string())),
         };
         self.rules_added += added.len() as u64;
+        if added.iter().any(|rule| matches!(rule.l7, Some(L7Match::Dns(_)))) {
+            self.names.restricted.insert(subject.clone());
+        }
         self.rules_present += present as u64;
         for (rule, why) in conflicts {
             self.conflicts.insert((subject.clone(), rule), why);

@@ -77,7 +77,9 @@ fn api(to: &Value, port: u16) -> Vec<Line> {
 #[test]
 fn kube_dns_with_a_search_list() {
     let ran = golden("kube-dns", &api(&kube_dns(), 53), &[]);
-    ran.says("DNS queries that passed").says("1 created");
+    ran.says("DNS queries that passed")
+        .says("1 created")
+        .says("1 policy got rules for lookups: once applied");
 }
 
 #[test]

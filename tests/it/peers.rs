@@ -1,7 +1,25 @@
-//! Mistakes that other generators of policies made, each as a test named after it (layer 3 and 4).
+//! Mistakes that other generators of policies made, each as a test named after it: here, or where the table
+//! says.
 //!
-//! Those about merging into hand-written files stand in `src/merge/tests/`, those about names and files
-//! in `src/store/`.
+//! | Mistake | Test |
+//! |---|---|
+//! | paths widened to a whole host; expressions not anchored, not escaped, blind to the query | `policy::http::tests`, `http::method_and_path_and_nothing_else` |
+//! | values that vary opened without a word | `http::varying_places_are_opened_and_told_in_any_order` |
+//! | secrets of a URL written down | `http::secrets_are_held_and_shown_nowhere` |
+//! | an L7 rule that narrows a plain port | `http::a_plain_need_of_the_port_takes_requests_in_…`, `merge: requests_never_narrow_a_plain_port_…` |
+//! | a merge that loses SNI, listeners, TLS; that narrows a rule without ports | `merge: what_a_person_restricted_…`, `a_rule_without_ports_is_not_narrowed` |
+//! | a merge that takes names, services, groups for another peer | `merge: peers_of_other_kinds_are_never_taken_for_ours` |
+//! | named ports lost | `merge: ports_are_read_as_cilium_reads_them`; flows tell numbers only, so none is written |
+//! | names without a dns rule, only for 53, only by UDP, only at kube-dns | here, `fqdn::*` with golden policies for each kind of resolver |
+//! | names of later windows refused | `fqdn::names_of_later_runs_…`, `names_grow_over_the_windows_of_a_stream`, `merge: names_go_into_the_list_that_stands_there` |
+//! | a dns rule that narrows what people allow | `fqdn::what_people_allow_for_lookups_is_never_narrowed`, `merge: a_rule_for_a_resolver_is_never_narrowed` |
+//! | the other side put into default deny uncalled | `only_the_direction_…`, `sides::an_end_that_no_policy_selects_is_never_put_into_default_deny` |
+//! | only what passes is looked at | `verdicts::drops_count_in_a_learn_run_too` |
+//! | traces believed, replies and doubled events learned | `verdicts::both_ends_need_…`, `replies_and_arrivals_…`, `what_is_told_several_times_counts_once` |
+//! | transient denials | `caution::transient_denials_of_identities_not_spread_yet_make_no_rule` |
+//! | the whole internet by its addresses, one by one | `caution::many_addresses_on_one_port_are_held_back_with_a_proposal` |
+//! | two policies of one name, a file of somebody else | `src/store/tests.rs` |
+//! | a policy for a cluster whose network ignores it | none can exist: what Hubble tells, Cilium enforces |
 
 use serde_json::json;
 

@@ -28,6 +28,14 @@ impl Summary {
                 "  {subject} was not seen to ask the cluster's DNS: its rule for lookups names {guess}; --resolver names another"
             )
         })?;
+        if !names.restricted.is_empty() {
+            let policies = names.restricted.len() as u64;
+            writeln!(
+                f,
+                "  {} got rules for lookups: once applied, every other name is refused there. Watch long enough, or add `matchPattern: \"*\"`",
+                if policies == 1 { "1 policy".to_owned() } else { format!("{} policies", grouped(policies)) }
+            )?;
+        }
         if names.unusable > 0 {
             writeln!(
                 f,
@@ -49,6 +57,7 @@ impl Summary {
             "guessed_resolvers": names.guessed.iter().map(|(subject, guess)| json!({
                 "subject": subject.to_string(), "resolver": guess,
             })).collect::<Vec<_>>(),
+            "rules_for_lookups": names.restricted.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "unusable_queries": names.unusable,
         })
     }
