@@ -16,7 +16,7 @@ pub use ledger::{Ledger, Room};
 pub use lookups::{Lookup, Lookups, Resolver};
 pub use observation::{Observation, ObservedPeer, Request, observe};
 pub use sample::Smallest;
-pub use tally::{CONNECTIONS, NODES, SAMPLES, Sample, Tally};
+pub use tally::{CONNECTIONS, NODES, SAMPLES, Sample, Tally, join_samples};
 /// An observation with the sum of its flows.
 pub type Observed = (Observation, Tally);
 

@@ -183,14 +183,7 @@ impl Tally {
         self.nodes.extend(nodes);
         self.cut_nodes();
         self.connections.join(&connections);
-        for (connection, sample) in samples {
-            match self.samples.binary_search_by_key(&connection, |(known, _)| *known) {
-                Ok(at) if self.samples[at].1 <= sample => {}
-                Ok(at) => self.samples[at].1 = sample,
-                Err(at) => self.samples.insert(at, (connection, sample)),
-            }
-        }
-        self.samples.truncate(most);
+        join_samples(&mut self.samples, samples, most);
         self.waited |= waited;
         self.stands |= stands;
     }
@@ -218,6 +211,23 @@ impl Tally {
             self.nodes.pop_last();
         }
     }
+}
+
+/// Joins samples, each the earliest flow of its connection, sorted by connection; those of the smallest so
+/// many connections stay.
+pub fn join_samples(
+    known: &mut Vec<(Connection, Sample)>,
+    others: impl IntoIterator<Item = (Connection, Sample)>,
+    most: usize,
+) {
+    for (connection, sample) in others {
+        match known.binary_search_by_key(&connection, |(known, _)| *known) {
+            Ok(at) if known[at].1 <= sample => {}
+            Ok(at) => known[at].1 = sample,
+            Err(at) => known.insert(at, (connection, sample)),
+        }
+    }
+    known.truncate(most);
 }
 
 // === impl Sample ===

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::{Caps, Counts, SessionId};
-use crate::aggregate::{CONNECTIONS, NODES, SAMPLES, Sample, Smallest, Tally};
+use crate::aggregate::{CONNECTIONS, NODES, SAMPLES, Sample, Smallest, Tally, join_samples};
 use crate::flow::Connection;
 use crate::names::NodeName;
 
@@ -136,14 +136,7 @@ impl Entry {
         while self.nodes.len() > NODES {
             self.nodes.pop_last();
         }
-        for (connection, sample) in samples {
-            match self.samples.binary_search_by_key(&connection, |(known, _)| *known) {
-                Ok(at) if self.samples[at].1 <= sample => {}
-                Ok(at) => self.samples[at].1 = sample,
-                Err(at) => self.samples.insert(at, (connection, sample)),
-            }
-        }
-        self.samples.truncate(SAMPLES);
+        join_samples(&mut self.samples, samples, SAMPLES);
         self.written.join(written);
         if standing > self.standing {
             self.standing = standing;

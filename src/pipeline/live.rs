@@ -118,7 +118,6 @@ impl<R: Reopen> Live<R> {
     }
 
     /// Reads these flows until they end.
-    #[cfg(test)]
     pub(super) fn over(flows: R::Flows) -> Self {
         let wall = Wall::Real;
         let watch = Arc::new(Mutex::new(Watch::new(wall.now())));

@@ -59,18 +59,7 @@ impl Live<Again> {
 
     /// Reads this stream until it ends.
     pub fn once(flows: Flows) -> Self {
-        let wall = Wall::Real;
-        let watch = Arc::new(Mutex::new(Watch::new(wall.now())));
-        Self {
-            flows,
-            reopen: None,
-            watch,
-            lasting: Lasting::default(),
-            since: None,
-            floor: None,
-            wall,
-            tap: None,
-        }
+        Self::over(flows)
     }
 }
 
