@@ -24,10 +24,11 @@ pub(in crate::cli) struct GenerateArgs {
     /// Serve /metrics, /healthz and /readyz on this address, for example :9090 or 127.0.0.1:9090
     #[arg(long, env = "CPG_METRICS_LISTEN", value_name = "ADDR")]
     pub(in crate::cli) metrics_listen: Option<String>,
-    #[command(flatten)]
-    pub(in crate::cli) watch: WatchArgs,
+    // Its first flags have no heading; those of the others go on.
     #[command(flatten)]
     pub(in crate::cli) run: RunArgs,
+    #[command(flatten)]
+    pub(in crate::cli) watch: WatchArgs,
     // Last, because its heading goes on.
     #[command(flatten)]
     pub(in crate::cli) reach: ReachArgs,
