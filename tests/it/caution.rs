@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::live::{Running, sends, serving, until};
 use crate::support::{
-    Line, Ran, accepted, capture, check_rules, cpg, denied, finished, identity, pod, replayed_with, rules,
-    run, tree, write,
+    Line, Ran, accepted, capture, check_rules, cpg, denied, finished, golden, identity, pod, replayed_with,
+    rules, run, tree, write,
 };
 
 fn world(address: &str) -> Line {
@@ -82,6 +82,16 @@ fn many_addresses_on_one_port_are_held_back_with_a_proposal() {
     let (policies, ran) = replayed_with(&ingress.collect::<Vec<_>>(), &["--world-limit", "2"]);
     assert!(policies.is_empty(), "{policies:?}");
     ran.says("ingress from 3 addresses").says("`fromEntities: [world]` on TCP/443");
+}
+
+/// Five addresses of a port, six of another, and one that was seen twice.
+#[test]
+fn golden_policies() {
+    let mut lines = many(1..6);
+    lines.extend(many(1..7).into_iter().map(|line| line.port(8443)));
+    lines.extend([denied(), denied().set("/l4/TCP/source_port", json!(40_001))]);
+    golden("world-limit", &lines, &[]).says("world_limit");
+    golden("min-connections", &lines, &["--min-connections", "2"]).says("pending");
 }
 
 #[test]

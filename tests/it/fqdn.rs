@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::live::{sends, serving, until};
 use crate::support::{
-    Line, Ran, capture, check_skipped, denied, identity, pod, replayed_with, rules, run, skipped, tree, write,
+    self, Line, Ran, capture, check_skipped, denied, identity, pod, replayed_with, rules, run, skipped, tree,
+    write,
 };
 use crate::testbed::{MISSING, Testbed, program};
 use cpg::demo::{DemoRelay, Script, Step, from_json};
@@ -54,15 +55,7 @@ fn coredns_chart() -> Value {
 /// Replays lines, and compares the files with the golden ones of this name.
 #[track_caller]
 fn golden(name: &str, lines: &[Line], args: &[&str]) -> Ran {
-    let (files, ran) = replayed_with(lines, args);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/fqdn").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        files.iter().for_each(|(path, text)| write(&root.join(path), text));
-    }
-    assert_eq!(tree(&root), files, "{name}: {}", ran.stderr);
-    // The API server and Cilium take them.
-    assert!(!rules(&files).is_empty());
-    ran
+    support::golden(&format!("fqdn/{name}"), lines, args)
 }
 
 /// Lookups of a pod with a search list, and the connection that they were for.

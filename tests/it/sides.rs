@@ -7,7 +7,7 @@ use cpg::merge::{Says, written};
 use cpg::policy::read_documents;
 use serde_json::Value;
 
-use crate::support::{Line, Ran, accepted, capture, denied, pod, run, tree, write};
+use crate::support::{Line, Ran, accepted, capture, denied, golden, pod, run, tree, write};
 
 const EGRESS: &str = "shop/app=web egress to app=api TCP/80";
 const INGRESS: &str = "shop/app=api ingress from app=web TCP/80";
@@ -136,6 +136,14 @@ fn an_end_outside_of_the_namespaces_asked_for_is_told_only() {
     policy(dir.path(), "api", &format!("{API}{FROM_ADMIN}"));
     replay(dir.path(), &[line], &["--both-sides", "-n", "pay"]).says(CLOSED);
     assert!(!policies(dir.path()).iter().any(|rule| rule.starts_with("shop/app=api ingress from app=web")));
+}
+
+/// The end that is closed by cpg's own file of the same run is opened; one that nothing closes is not.
+#[test]
+fn golden_policies() {
+    let admin = denied().ingress().from(pod("shop", "admin", &["k8s:app=admin"]));
+    let bill = denied().to(pod("pay", "bill", &["k8s:app=bill"])).port(8080);
+    golden("both-sides", &[denied(), admin, bill], &["--both-sides"]);
 }
 
 /// The file that cpg writes for the other end in the same run puts it into default deny as well.

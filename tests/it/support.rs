@@ -286,6 +286,20 @@ pub(crate) fn accepted(policies: &BTreeMap<PathBuf, String>) -> bool {
     true
 }
 
+/// Replays lines, and compares the files with those of `tests/golden/<name>`; the API server and Cilium take
+/// them.
+#[track_caller]
+pub(crate) fn golden(name: &str, lines: &[Line], args: &[&str]) -> Ran {
+    let (files, ran) = replayed_with(lines, args);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        files.iter().for_each(|(path, text)| write(&root.join(path), text));
+    }
+    assert_eq!(files, tree(&root), "{name}: UPDATE_GOLDEN=1 writes it anew\n{}", ran.stderr);
+    assert!(!rules(&files).is_empty());
+    ran
+}
+
 /// Replays lines and compares the rules that came of them.
 #[track_caller]
 pub(crate) fn check_rules(lines: &[Line], expected: &[&str]) {

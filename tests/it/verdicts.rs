@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::live::{Running, sends, serving, until};
 use crate::support::{
-    Line, Ran, capture, cpg, denied, identity, replayed_with, rules, run, skipped, tree, write,
+    Line, Ran, capture, cpg, denied, golden, identity, pod, replayed_with, rules, run, skipped, tree, write,
 };
 use crate::testbed::{MISSING, Testbed, program};
 
@@ -59,6 +59,33 @@ fn both_ends_need_what_passes_whatever_direction_the_trace_tells() {
     check(&[traced(denied(), 0)], &[], &[]);
     let one = replayed_with(&[traced(denied(), 0)], &["--learn", "-n", "shop"]).0;
     assert!(one.keys().all(|path| path.starts_with("shop")), "{one:?}");
+}
+
+#[test]
+fn golden_policies() {
+    let outside =
+        |line: Line| line.to(identity(2, &["reserved:world"])).addresses("10.0.0.1", "192.0.2.7").port(443);
+    let udp = json!({"UDP": {"source_port": 40000, "destination_port": 53}});
+    let dns = pod("kube-system", "coredns-1", &["k8s:k8s-app=kube-dns"]);
+    let probe = denied().from(identity(1, &["reserved:host"])).port(8081);
+    let lines = [
+        traced(denied(), 0),
+        decided(connection(41_000).port(8443), "FORWARDED"),
+        traced(denied().to(dns).l4(udp), 0),
+        traced(outside(denied()), 3),
+        traced(probe, 0),
+        traced(syn_ack(denied().port(9)), 0),
+        denied().ingress().port(9090),
+    ];
+    golden("learn", &lines, &["--learn"]);
+    let audit = |line: Line| decided(line, "AUDIT");
+    let lines = [
+        audit(denied()),
+        audit(denied().ingress()),
+        audit(outside(connection(42_000))),
+        traced(denied().port(9), 0),
+    ];
+    golden("audit", &lines, &["--include-audit"]);
 }
 
 /// A generator that only reads FORWARDED never learns what is denied.
