@@ -6,6 +6,7 @@ use std::path::Path;
 use cpg::demo::{DemoRelay, Step};
 use serde_json::{Value, json};
 
+use crate::disk::in_namespace;
 use crate::live::{Running, sends, serving, until};
 use crate::support::{
     Line, Ran, capture, cpg, denied, golden, identity, pod, replayed_with, rules, run, skipped, tree, write,
@@ -357,6 +358,21 @@ fn raw_verdicts_of_the_datapath_are_learned_from() {
     running.signal("-TERM");
     let ran = running.end().code(0).says("learned from traffic that passed: 4 needs");
     assert_eq!(written(), expected, "{}", ran.stderr);
+}
+
+#[test]
+fn a_capture_on_a_full_disk_keeps_nothing_and_says_so() {
+    let server = serving(DemoRelay::new([sends(&everything()).then(Step::Hang)]));
+    let script = format!(
+        "mount -t tmpfs -o size=16k,mode=755 none out
+        set +e; $CPG capture --server {} --duration 3s --no-preflight -o out/a.jsonl; code=$?; set -e
+        echo \"left $(ls -A out | wc -l)\"
+        exit $code",
+        server.address
+    );
+    let Some(ran) = in_namespace(&[], &script) else { return };
+    let ran = ran.code(2).says("No space left on device").says("a.jsonl");
+    assert_eq!(ran.stdout.trim(), "left 0", "{}", ran.stderr);
 }
 
 #[test]
