@@ -159,6 +159,42 @@ fn needs_are_pending_until_they_repeat() {
     assert_eq!(summary(&ran)["skipped"].as_object().unwrap().len(), 0);
 }
 
+/// What is held back for its path is not pending, so it is nowhere on disk.
+#[test]
+fn a_secret_of_a_pending_request_never_reaches_the_state() {
+    let token = "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
+    let asked = |n: u64, path: &str| {
+        nth(n, 0)
+            .ingress()
+            .set("/verdict", json!("DROPPED"))
+            .set("/event_type", json!({"type": 129}))
+            .set("/drop_reason", Value::Null)
+            .set("/drop_reason_desc", Value::Null)
+            .set(
+                "/l7",
+                json!({"type": "REQUEST", "http": {"method": "GET", "url": format!("http://api{path}")}}),
+            )
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let server =
+        serving(DemoRelay::new([
+            sends(&[asked(1, &format!("/reset/{token}")), asked(2, "/items")]).then(Step::Hang)
+        ]));
+    let args = ["generate", "--server", &server.address, "--flush-interval", "100ms", "--l7", "--no-history"];
+    let more = ["--min-connections", "3", "--state-dir", "state"];
+    let child = Running::new(cpg(dir.path()).args([&args[..], &more].concat()));
+    let state = dir.path().join("state/pending.json");
+    until("the other need is kept", || {
+        std::fs::read_to_string(&state).is_ok_and(|text| text.contains("/items"))
+    });
+    child.signal("-TERM");
+    let ran = child.end().code(0);
+    let kept = std::fs::read_to_string(&state).unwrap();
+    assert!(!kept.contains(token) && !ran.stderr.contains(token), "{kept}\n{}", ran.stderr);
+    let cached = tree(&dir.path().join(".cache"));
+    assert!(cached.values().all(|text| !text.contains(token)), "{cached:?}");
+}
+
 #[test]
 fn what_is_pending_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
