@@ -216,39 +216,27 @@ impl Command {
             _ => None,
         }
     }
+
+    /// What the commands that learn from flows have in common.
+    fn run(&self) -> Option<&RunArgs> {
+        match self {
+            Self::Generate(args) => Some(&args.run),
+            Self::Replay(args) => Some(&args.run),
+            _ => None,
+        }
+    }
 }
+
+// === impl Args ===
 
 impl Args {
     /// Whether the end of the run is to stay on the screen.
     pub(super) fn hold(&self) -> bool {
-        match &self.command {
-            Command::Generate(args) => args.run.hold,
-            Command::Replay(args) => args.run.hold,
-            Command::Bootstrap(_)
-            | Command::Capture(_)
-            | Command::Demo(_)
-            | Command::Validate(_)
-            | Command::Explain(_)
-            | Command::Evidence(_)
-            | Command::Config(_)
-            | Command::Dev(_) => false,
-        }
+        self.command.run().is_some_and(|run| run.hold)
     }
 
     /// The form of the log: `--json` of a command counts too.
     pub(super) fn json(&self) -> bool {
-        let short = match &self.command {
-            Command::Generate(args) => args.run.json,
-            Command::Replay(args) => args.run.json,
-            Command::Bootstrap(_)
-            | Command::Capture(_)
-            | Command::Demo(_)
-            | Command::Validate(_)
-            | Command::Explain(_)
-            | Command::Evidence(_)
-            | Command::Config(_)
-            | Command::Dev(_) => false,
-        };
-        short || self.log.log_format == LogFormat::Json
+        self.command.run().is_some_and(|run| run.json) || self.log.log_format == LogFormat::Json
     }
 }

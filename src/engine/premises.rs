@@ -10,7 +10,7 @@ use super::{EngineOptions, Field, Party};
 use crate::flow::{Label, LabelSource, Reserved};
 use crate::policy::spec::{
     CLUSTER_LABEL, EndpointPeer, LabelKey, LabelSelector, NAMESPACE_LABEL, NamespaceAddition, PeerSpec,
-    Requirement, ServicePeer, Version,
+    Requirement, ServicePeer, Version, identity_carries,
 };
 
 /// Labels of an object in the cluster: keys and values.
@@ -50,24 +50,6 @@ pub struct Node {
 
 /// The first identity of a node that has its labels (`enable-node-selector-labels`).
 const FIRST_NODE_IDENTITY: u32 = 2 << 24;
-
-/// What the keys of Node labels begin with that Cilium's default filter leaves out of identities.
-const LEFT_OUT: [&str; 14] = [
-    "io.kubernetes",
-    "kubernetes.io",
-    "statefulset.kubernetes.io/pod-name",
-    "apps.kubernetes.io/pod-index",
-    "batch.kubernetes.io/job-completion-index",
-    "batch.kubernetes.io/controller-uid",
-    "k8s.io",
-    "pod-template-generation",
-    "pod-template-hash",
-    "controller-revision-hash",
-    "controller-uid",
-    "annotation",
-    "etcd_node",
-    "topology.kubernetes.io",
-];
 
 /// The peers that an item of `toServices` stands for; `None` where that is not known.
 pub(super) fn stands_for(item: &ServicePeer, options: &EngineOptions) -> Option<Vec<PeerSpec>> {
@@ -150,9 +132,7 @@ impl EngineOptions {
         let Some(node) = self.nodes.iter().find(is) else { return Cow::Borrowed(party) };
         let told = node.labels.iter();
         if party.is_host() {
-            let left_out =
-                |key: &str| LEFT_OUT.iter().any(|l| key.starts_with(l)) || key.contains("beta.kubernetes.io");
-            let counting = told.filter(|(key, _)| !left_out(key));
+            let counting = told.filter(|(key, _)| identity_carries(&LabelKey::k8s(key)));
             return Cow::Owned(party.with_labels(counting.map(|(key, value)| kubernetes(key, value))));
         }
         if !party.is(Reserved::RemoteNode) || party.number == 0 {

@@ -213,9 +213,8 @@ impl<'e> Asked<'_, 'e> {
         if let Err(open) = self.goes_to(&["http", "tls"]) {
             return open;
         }
-        let (mut allowing, mut asked, mut open) = (Vec::new(), Vec::new(), None);
-        for candidate in &self.candidates {
-            let says = match candidate.tests() {
+        self.weigh(self.candidates.iter(), |candidate| {
+            match candidate.tests() {
                 // These count for a listener of their own only.
                 _ if candidate.item.listener.is_some() => Match::Unknown(Field::Listener),
                 Some(Tests::Http(tests)) => {
@@ -224,14 +223,8 @@ impl<'e> Asked<'_, 'e> {
                 // Joined with a listener's rule it counts there.
                 _ if self.has_listener() => Match::Unknown(Field::Listener),
                 _ => Match::Yes,
-            };
-            match candidate.how.and(|| says) {
-                Match::Yes => allowing.push(self.refer(candidate)),
-                Match::No => asked.push(self.refer(candidate)),
-                Match::Unknown(field) => open = open.or(Some((field, self.refer(candidate)))),
             }
-        }
-        self.conclude(allowing, asked, open)
+        })
     }
 
     fn dns(&self, name: &str) -> RequestDecision<'e> {
@@ -246,13 +239,25 @@ impl<'e> Asked<'_, 'e> {
         let [list] = lists.as_slice() else {
             return RequestDecision::CouldNotCheck { field: Field::Port, rule: None };
         };
+        let of_list = self.candidates.iter().filter(|c| self.ports(c).any(|spec| spec == *list));
+        self.weigh(of_list, |candidate| match candidate.tests() {
+            Some(Tests::Dns(patterns)) => patterns.iter().any(|pattern| pattern.matches(name)).into(),
+            _ => Match::Yes,
+        })
+    }
+
+    /// Concludes from what each of these rules says to the request.
+    fn weigh<'c>(
+        &self,
+        candidates: impl Iterator<Item = &'c Candidate<'e>>,
+        says: impl Fn(&Candidate<'e>) -> Match,
+    ) -> RequestDecision<'e>
+    where
+        'e: 'c,
+    {
         let (mut allowing, mut asked, mut open) = (Vec::new(), Vec::new(), None);
-        for candidate in self.candidates.iter().filter(|c| self.ports(c).any(|spec| spec == *list)) {
-            let says = match candidate.tests() {
-                Some(Tests::Dns(patterns)) => patterns.iter().any(|pattern| pattern.matches(name)).into(),
-                _ => Match::Yes,
-            };
-            match candidate.how.and(|| says) {
+        for candidate in candidates {
+            match candidate.how.and(|| says(candidate)) {
                 Match::Yes => allowing.push(self.refer(candidate)),
                 Match::No => asked.push(self.refer(candidate)),
                 Match::Unknown(field) => open = open.or(Some((field, self.refer(candidate)))),

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::aggregate::{Observation, Observed, Tally};
-use crate::build::build;
+use crate::aggregate::{Observation, Observed};
+use crate::build::rules;
 use crate::flow::Namespaces;
 use crate::policy::{Rule, Subject};
 use crate::screen::{ClusterPolicy, Known, OtherSide, Source, mirror};
@@ -139,7 +139,6 @@ impl OtherSides {
 
 /// The rule that would allow this observation.
 fn rule_of(observation: &Observation) -> Option<(Subject, Rule)> {
-    let built = build(vec![(observation.clone(), Tally::default())]).policies;
-    let (subject, rules) = built.into_iter().next()?;
-    Some((subject, rules.into_keys().next()?))
+    let (subject, rules) = rules(observation).ok()?;
+    Some((subject, rules.into_iter().next()?))
 }

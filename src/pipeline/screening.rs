@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::Results;
 use super::writer::Moved;
-use crate::aggregate::{Observation, Observed, Tally};
-use crate::build::build;
+use crate::aggregate::{Observation, Observed};
+use crate::build::rules;
 use crate::classify::Skip;
 use crate::kube::ClusterPolicies;
 use crate::policy::spec::PolicyKind;
@@ -186,9 +186,9 @@ fn says_rendered(
     let (PolicyKind::Cnp, Some(namespace)) = (policy.kind, &policy.namespace) else { return Here::Absent };
     let found = rendered.entry(policy.clone()).or_insert_with(|| store.rendered(namespace, &policy.name));
     let Some(found) = found else { return Here::Absent };
-    let built = build(vec![(observation.clone(), Tally::default())]).policies;
     let has = |rule: &Rule| found.direction(rule.direction).has(&rule.peer, rule.allow, rule.l7.as_ref());
-    agrees(allows && built.iter().any(|(subject, rules)| *subject == found.subject && rules.keys().all(has)))
+    let built = rules(observation);
+    agrees(allows && built.is_ok_and(|(subject, rules)| subject == found.subject && rules.iter().all(has)))
 }
 
 /// What these rules say, if there are any.

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 use super::writer::Moved;
 use super::{Held, Results};
-use crate::aggregate::{Addresses, Observation, Observed, Settling, Tally};
-use crate::build::{build, peer_selector, subject_selector};
+use crate::aggregate::{Addresses, Observation, Observed, Settling};
+use crate::build::{peer_selector, rules, subject_of};
 use crate::classify::Skip;
 use crate::flow::{Direction, Identity};
 use crate::merge::{Says, meaning, written};
@@ -109,20 +109,13 @@ fn held(crowd: &Crowd) -> Held {
 
 /// Who needs what, safe to print.
 fn words(observation: &Observation) -> (String, String) {
-    let built = rules_of(observation);
-    match built.iter().next() {
-        Some((subject, rules)) => {
+    match rules(observation) {
+        Ok((subject, rules)) => {
             let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
             (visible(&subject.to_string(), 300).into_owned(), visible(&rules.join(" and "), 300).into_owned())
         }
-        None => (String::new(), observation.allow.to_string()),
+        Err(_) => (String::new(), observation.allow.to_string()),
     }
-}
-
-/// The rules that would be written for an observation.
-fn rules_of(observation: &Observation) -> BTreeMap<Subject, Vec<Rule>> {
-    let built = build(vec![(observation.clone(), Tally::default())]).policies;
-    built.into_iter().map(|(subject, rules)| (subject, rules.into_keys().collect())).collect()
 }
 
 // === impl Files ===
@@ -148,16 +141,14 @@ impl Files<'_> {
 
 impl Standing for Files<'_> {
     fn subject(&mut self, observation: &Observation) -> Option<Subject> {
-        let namespace = observation.subject.namespace.clone()?;
-        let selector = subject_selector(&observation.subject)?;
-        Some(Subject { namespace, selector })
+        subject_of(&observation.subject).ok()
     }
 
     fn stands(&mut self, observation: &Observation) -> bool {
-        rules_of(observation).iter().all(|(subject, rules)| {
-            let there = self.rules(subject);
-            rules.iter().all(|rule| there.contains(&meaning(rule, &subject.namespace)))
-        })
+        // Why no rule can be made is told by build, and nothing to wait for.
+        let Ok((subject, rules)) = rules(observation) else { return true };
+        let there = self.rules(&subject);
+        rules.iter().all(|rule| there.contains(&meaning(rule, &subject.namespace)))
     }
 
     fn ranges(&mut self, subject: &Subject, direction: Direction, allow: Allow) -> BTreeSet<IpNet> {

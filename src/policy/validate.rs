@@ -12,7 +12,6 @@
 //! policies for the same pods), and `status`.
 
 mod conflicts;
-mod identity;
 mod kubernetes;
 mod positions;
 mod schema;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Said, ask, lookup, premises};
+use super::{Said, ask, decide, premises};
 use crate::aggregate::{Observation, Observed, Request};
 use crate::engine::{Allowance, Engine, RequestDecision};
 use crate::policy::spec::{Options, Version, sanitise};
@@ -61,9 +61,9 @@ pub fn confirm(policy: &Policy, behind: &BTreeMap<Rule, Vec<Observed>>) -> Vec<U
 /// What is said of an observation for this rule's sake. A query is asked by the protocol of the rule: it came
 /// by one and may come by the other; and the proxy has to see it, or no address is learnt by its name.
 fn asked<'e>(engine: &'e Engine, observation: &Observation, rule: &Rule) -> Said<'e> {
-    let Some(Request::Dns(name)) = &observation.request else { return ask(engine, observation) };
+    let Some(Request::Dns(_)) = &observation.request else { return ask(engine, observation) };
     let observation = Observation { allow: rule.allow, ..observation.clone() };
-    match lookup::ask(engine, &observation, name) {
+    match decide(engine, &observation) {
         RequestDecision::Allowed { by: Allowance::Rule, rules } => Said::Allowed(rules),
         other => Said::Nothing(format!("{other:?}")),
     }

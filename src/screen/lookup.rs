@@ -2,12 +2,10 @@
 //! protocol of the connection (`pkg/fqdn/dnsproxy`): a rule that is wider, without ports or with a range of
 //! them, lets the connection through, but no query past the proxy.
 
-use super::request::traffic;
-use super::{Known, Ruling, cluster_of, peer, rulings};
+use super::{Known, Ruling, cluster_of, decide, rulings};
 use crate::aggregate::{Observation, Request};
-use crate::engine::{self, Allowance, Decision, Engine, Party, RequestDecision, RuleRef};
+use crate::engine::{Allowance, Decision, RequestDecision, RuleRef};
 use crate::flow::Protocol;
-use crate::names::DnsName;
 use crate::policy::Allow;
 use crate::policy::spec::{IpProtocol, L4, PortSpec, Protocols};
 
@@ -23,15 +21,6 @@ pub enum Query {
     /// These rules allow every query now, without a proxy; beside them a rule for names would refuse all
     /// others.
     Open(Vec<Ruling>),
-}
-
-/// What becomes of the query for this name that an observation stands for.
-pub(super) fn ask<'e>(engine: &'e Engine, observation: &Observation, name: &DnsName) -> RequestDecision<'e> {
-    let cluster = cluster_of(observation);
-    let subject = Party::from_identity(0, &observation.subject, cluster);
-    let peer = peer(&observation.peer, cluster);
-    let query = engine::Request::Dns { name: name.as_str() };
-    engine.subject(&subject).decide_request(&peer, observation.direction, traffic(observation.allow), &query)
 }
 
 /// Whether a rule is for the very port and protocol.
@@ -56,8 +45,7 @@ impl Known {
     /// What is known of a DNS query, asked for the sake of the addresses that the proxy learns from it.
     /// Every other observation is new.
     pub fn query(&mut self, observation: &Observation) -> Query {
-        let Some(Request::Dns(name)) = &observation.request else { return Query::New };
-        if self.is_empty() {
+        if self.is_empty() || !matches!(observation.request, Some(Request::Dns(_))) {
             return Query::New;
         }
         let (engine, sources) = self.engine(cluster_of(observation));
@@ -66,7 +54,7 @@ impl Known {
             true => Query::New,
             false => Query::Open(rulings(sources, rules)),
         };
-        match ask(engine, observation, name) {
+        match decide(engine, observation) {
             RequestDecision::Allowed { by: Allowance::Rule, rules } => Query::Passed(rulings(sources, rules)),
             RequestDecision::Connection(Decision::Denied { rules }) => {
                 Query::Denied(rulings(sources, rules.list()))

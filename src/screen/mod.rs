@@ -138,19 +138,13 @@ impl Known {
             return Screened::New;
         }
         let cluster = cluster_of(observation);
-        let specs = &self.specs;
-        let engine = if matches!(observation.request, Some(Request::Http { .. })) {
-            self.engines_for_requests
-                .entry(cluster.into())
-                .or_insert_with(|| Engine::new(without_lookers(specs), premises(cluster)))
-        } else {
-            self.engines
-                .entry(cluster.into())
-                .or_insert_with(|| Engine::new(specs.clone(), premises(cluster)))
+        let (engine, sources) = match observation.request {
+            Some(Request::Http { .. }) => self.engine_for_requests(cluster),
+            Some(Request::Dns(_)) | None => self.engine(cluster),
         };
         match ask(engine, observation) {
-            Said::Allowed(rules) => Screened::Allowed(rulings(&self.sources, rules)),
-            Said::Denied(rules) => Screened::Denied(rulings(&self.sources, rules)),
+            Said::Allowed(rules) => Screened::Allowed(rulings(sources, rules)),
+            Said::Denied(rules) => Screened::Denied(rulings(sources, rules)),
             Said::Nothing(_) => Screened::New,
         }
     }
@@ -162,6 +156,16 @@ impl Known {
             .engines
             .entry(cluster.into())
             .or_insert_with(|| Engine::new(specs.clone(), premises(cluster)));
+        (engine, &self.sources)
+    }
+
+    /// The same without what only looks on.
+    fn engine_for_requests(&mut self, cluster: &str) -> (&Engine, &[Box<str>]) {
+        let specs = &self.specs;
+        let engine = self
+            .engines_for_requests
+            .entry(cluster.into())
+            .or_insert_with(|| Engine::new(without_lookers(specs), premises(cluster)));
         (engine, &self.sources)
     }
 }

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{ClusterPolicy, Known, Source, cluster_of, decide, premises, specs_of};
+use super::{ClusterPolicy, Known, Source, cluster_of, decide, specs_of};
 use crate::aggregate::{Observation, ObservedPeer, Request};
-use crate::engine::{Decision, Engine, RequestDecision};
+use crate::engine::{Decision, RequestDecision};
 use crate::policy::spec::{Options, Version};
 use crate::policy::validate::check_value;
 use crate::text::visible;
@@ -71,12 +71,7 @@ impl Known {
         if self.is_empty() {
             return OtherSide::Open;
         }
-        let cluster = cluster_of(mirrored);
-        let specs = &self.specs;
-        let engine = self
-            .engines
-            .entry(cluster.into())
-            .or_insert_with(|| Engine::new(specs.clone(), premises(cluster)));
+        let (engine, sources) = self.engine(cluster_of(mirrored));
         let decision = match decide(engine, mirrored) {
             RequestDecision::Connection(decision) => decision,
             RequestDecision::Allowed { .. } => return OtherSide::Open,
@@ -96,7 +91,7 @@ impl Known {
                 let mut policies: Vec<String> = because
                     .iter()
                     .map(|origin| {
-                        let source = self.sources.get(origin.document).map_or("", |source| source);
+                        let source = sources.get(origin.document).map_or("", |source| source);
                         format!("{} in {}", super::PolicyId::of(origin), visible(source, 300))
                     })
                     .collect();

@@ -75,7 +75,7 @@ fn of_connection(decision: Decision<'_>) -> Said<'_> {
     }
 }
 
-pub(super) fn traffic(allow: Allow) -> Traffic {
+fn traffic(allow: Allow) -> Traffic {
     match allow {
         Allow::Port(Protocol::Tcp, port) => Traffic::tcp(port.get()),
         Allow::Port(Protocol::Udp, port) => Traffic::udp(port.get()),

@@ -17,6 +17,7 @@ mod decode_l7;
 mod decode_peers;
 mod finding;
 mod go_regexp;
+mod identity_labels;
 mod kubernetes;
 mod l4;
 mod l7;
@@ -31,6 +32,7 @@ pub(super) mod syntax;
 pub use decode_l4::icmp_type_by_name;
 pub use finding::{Finding, Mark, Path, Refusal, Step};
 pub(crate) use go_regexp::check as go_regexp_check;
+pub use identity_labels::identity_carries;
 pub use l4::{EndPort, IcmpMatch, IpProtocol, L4, PortMatch, PortRule, PortSpec, Protocols};
 pub use l7::{
     DnsRule, HeaderAction, HeaderMatch, HttpRule, KafkaRule, L7, Listener, ListenerKind, SecretRef,

@@ -2,12 +2,11 @@
 
 use serde_json::Value;
 
-use super::identity::carries;
 use crate::policy::spec::node::{At, Cx, whole};
 use crate::policy::spec::syntax::{parse_port, parse_prefix, prefix_address};
 use crate::policy::spec::{
     IcmpMatch, L4, L7, LabelKey, ListenerKind, Operator, PeerSpec, PolicyKind, Refusal, Side, Spec,
-    SubjectSpec, Version, go_regexp_check, parse_key,
+    SubjectSpec, Version, go_regexp_check, identity_carries, parse_key,
 };
 use crate::text::visible;
 
@@ -184,7 +183,7 @@ fn selector(cx: &mut Cx<'_>, at: &At<'_>) {
         if *key.source == *LabelKey::RESERVED && *key.key == *"world" && !negative {
             let message = "with IPv4 and IPv6, what is outside has reserved:world-ipv4 or -ipv6 instead: use the entity world";
             warn(cx, at, message);
-        } else if !carries(&key) {
+        } else if !identity_carries(&key) {
             let shown = visible(&key.key, 80);
             let effect = if negative { "so this is always true" } else { "so this selects nothing" };
             warn(

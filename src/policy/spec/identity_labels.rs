@@ -1,7 +1,7 @@
 //! Which labels of a pod become part of its identity, with Cilium's default filter: a policy cannot see
 //! the others.
 
-use crate::policy::spec::LabelKey;
+use super::LabelKey;
 
 /// What brings a label in again that an exclusion took; the longest counts.
 const INCLUDED: [&str; 5] = [
@@ -30,7 +30,7 @@ const EXCLUDED: [&str; 13] = [
 ];
 
 /// Whether identities carry such a label.
-pub(super) fn carries(key: &LabelKey) -> bool {
+pub fn identity_carries(key: &LabelKey) -> bool {
     if !matches!(&*key.source, LabelKey::ANY | LabelKey::K8S) {
         return true;
     }
@@ -59,11 +59,11 @@ mod tests {
             apps.kubernetes.io/pod-index kubernetes.io/hostname topology.kubernetes.io/zone beta.kubernetes.io/os \
             failure-domain.beta.kubernetes.io/zone k8s.io/x annotation.x io.kubernetes.pod.name";
         for key in kept.split_whitespace() {
-            assert!(carries(&LabelKey::k8s(key)), "{key}");
+            assert!(identity_carries(&LabelKey::k8s(key)), "{key}");
         }
         for key in dropped.split_whitespace() {
-            assert!(!carries(&LabelKey::k8s(key)), "{key}");
-            assert!(carries(&LabelKey::new("node", key)), "{key}");
+            assert!(!identity_carries(&LabelKey::k8s(key)), "{key}");
+            assert!(identity_carries(&LabelKey::new("node", key)), "{key}");
         }
     }
 }
