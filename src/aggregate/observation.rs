@@ -250,7 +250,6 @@ mod tests {
             },
             source: Some(Arc::new(Endpoint::new(300, "shop", "web-1", "", POD))),
             destination: peer.map(Arc::new),
-            source_names: [].into(),
             destination_names: [].into(),
             l7: None,
             denied_by: Vec::new(),
@@ -319,7 +318,6 @@ mod tests {
         let check = |peer: ObservedPeer, direction, names: &[&str], expected: ObservedPeer| {
             let flow = Flow {
                 destination_names: names.iter().map(|n| name(n)).collect(),
-                source_names: [name("other.example")].into(),
                 ..some_flow(None, "192.0.2.7")
             };
             let subject = Arc::new(Identity::new(300, "shop", "", POD));

@@ -30,7 +30,6 @@ pub(super) fn flow() -> Flow {
         l4: L4::Tcp { source: 40000, destination: 8080, flags: Some(syn()) },
         source: pod("shop", "web"),
         destination: pod("pay", "api"),
-        source_names: [].into(),
         destination_names: [].into(),
         l7: None,
         denied_by: Vec::new(),
@@ -142,7 +141,7 @@ fn other_drops_have_their_class() {
 
 fn dns(kind: L7Kind, query: Option<&str>) -> Option<Box<L7>> {
     let query = query.map(|name| DnsName::parse(name).unwrap());
-    Some(Box::new(L7 { kind, record: L7Record::Dns { query, rcode: 0 } }))
+    Some(Box::new(L7 { kind, record: L7Record::Dns { query } }))
 }
 
 #[test]

@@ -66,7 +66,6 @@ fn flow_of(flow: &Value) -> Flow {
             .unwrap_or_default()
             .into(),
         is_reply: flow.get("is_reply").and_then(Value::as_bool),
-        source_names: texts(flow, "source_names"),
         destination_names: texts(flow, "destination_names"),
         r#type: FlowType::from_str_name(&text(flow, "Type")).unwrap_or_default().into(),
         l7: flow.get("l7").map(layer7_of),
@@ -109,22 +108,10 @@ fn layer4_of(l4: &Value) -> Layer4 {
 
 fn layer7_of(l7: &Value) -> Layer7 {
     let record = if let Some(dns) = l7.get("dns") {
-        Some(layer7::Record::Dns(Dns {
-            query: text(dns, "query"),
-            ips: texts(dns, "ips"),
-            observation_source: text(dns, "observation_source"),
-            rcode: number(dns, "rcode") as u32,
-            qtypes: texts(dns, "qtypes"),
-        }))
+        Some(layer7::Record::Dns(Dns { query: text(dns, "query") }))
     } else {
-        l7.get("http").map(|http| {
-            layer7::Record::Http(Http {
-                code: number(http, "code") as u32,
-                method: text(http, "method"),
-                url: text(http, "url"),
-                protocol: text(http, "protocol"),
-            })
-        })
+        l7.get("http")
+            .map(|http| layer7::Record::Http(Http { method: text(http, "method"), url: text(http, "url") }))
     };
     Layer7 { r#type: L7FlowType::from_str_name(&text(l7, "type")).unwrap_or_default().into(), record }
 }

@@ -174,7 +174,6 @@ impl Mask {
             destination: end("destination", &self.destination, flow.destination),
             r#type: pick(self.has("Type"), flow.r#type),
             node_name: pick(self.has("node_name"), flow.node_name),
-            source_names: pick(self.has("source_names"), flow.source_names),
             destination_names: pick(self.has("destination_names"), flow.destination_names),
             l7: flow.l7.filter(|_| self.has("l7")),
             event_type: flow.event_type.filter(|_| self.has("event_type")),

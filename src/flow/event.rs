@@ -35,10 +35,8 @@ pub struct Flow {
     pub source: Option<Arc<Endpoint>>,
     /// Who was to get it; `None` when Hubble names nobody.
     pub destination: Option<Arc<Endpoint>>,
-    /// The DNS names of the source's address that the destination had looked up, sorted; those that a
-    /// policy can hold. Only known where the DNS proxy saw the lookup.
-    pub source_names: Box<[DnsName]>,
-    /// The DNS names of the destination's address that the source had looked up, sorted; as above.
+    /// The DNS names of the destination's address that the source had looked up, sorted; those that a policy
+    /// can hold. Only known where the DNS proxy saw the lookup.
     pub destination_names: Box<[DnsName]>,
     /// What the L7 proxy wrote down; `None` on every event of the datapath.
     pub l7: Option<Box<L7>>,

@@ -40,8 +40,6 @@ pub enum L7Record {
     Dns {
         /// The name that was asked for; `None` where no policy can hold it.
         query: Option<DnsName>,
-        /// The answer's code; 0 in a request.
-        rcode: u32,
     },
     /// A protocol or a form of which no rule is made.
     Other,

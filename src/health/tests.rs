@@ -25,7 +25,6 @@ fn flow(number: i32, event: EventKind, second: i64, node: &str, app: &str, to: &
         l4: L4::Absent,
         source: pod(app),
         destination: Some(Arc::new(Endpoint::new(2, "", "", "", ["reserved:world"]))),
-        source_names: [].into(),
         destination_names: [].into(),
         l7: None,
         denied_by: Vec::new(),

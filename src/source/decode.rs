@@ -24,7 +24,7 @@ use crate::text;
 /// The paths of `flow.Flow` that decoding reads: the field mask of a live stream. All of them exist
 /// since Cilium 1.16. `l4` stands whole: masking members of a oneof one by one gives spurious empty
 /// messages up to 1.19 (cilium#43924). Without `time` and `node_name` the relay cannot sort.
-pub const FIELD_MASK: [&str; 19] = [
+pub const FIELD_MASK: [&str; 18] = [
     "time",
     "uuid",
     "verdict",
@@ -35,7 +35,6 @@ pub const FIELD_MASK: [&str; 19] = [
     "destination",
     "Type",
     "node_name",
-    "source_names",
     "destination_names",
     "l7",
     "event_type",
@@ -140,7 +139,6 @@ impl Decoder {
             destination,
             r#type: kind,
             node_name,
-            source_names,
             destination_names,
             l7,
             event_type,
@@ -168,7 +166,6 @@ impl Decoder {
             l4: l4.map_or(L4::Absent, |l4| self.l4(l4)),
             source: self.wire_endpoint(&source),
             destination: self.wire_endpoint(&destination),
-            source_names: self.names(source_names.iter().map(String::as_str)),
             destination_names: self.names(destination_names.iter().map(String::as_str)),
             l7: l7.map(|l7| Box::new(self.l7(l7))),
             denied_by: egress_denied_by
@@ -215,7 +212,7 @@ impl Decoder {
         use wire::layer7::Record;
 
         let record = match l7.record {
-            Some(Record::Dns(dns)) => self.dns(&dns.query, dns.rcode),
+            Some(Record::Dns(dns)) => self.dns(&dns.query),
             Some(Record::Http(http)) => self.http(&http.method, &http.url),
             None => L7Record::Other,
         };
@@ -238,8 +235,8 @@ impl Decoder {
         parsed
     }
 
-    pub(super) fn dns(&mut self, query: &str, rcode: u32) -> L7Record {
-        L7Record::Dns { query: self.name(query), rcode }
+    pub(super) fn dns(&mut self, query: &str) -> L7Record {
+        L7Record::Dns { query: self.name(query) }
     }
 
     pub(super) fn http(&mut self, method: &str, url: &str) -> L7Record {

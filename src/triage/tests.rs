@@ -269,7 +269,6 @@ fn seen(triage: &mut Triage, pod: &str, labels: &[&str], number: u32, address: &
         l4: L4::Absent,
         source: Some(Arc::new(Endpoint::new(number, "shop", pod, "", labels.iter().copied()))),
         destination: None,
-        source_names: [].into(),
         destination_names: [].into(),
         l7: None,
         denied_by: Vec::new(),

@@ -219,7 +219,6 @@ fn flow(n: u16, port: u16) -> Flow {
         },
         source: pod("web"),
         destination: pod("api"),
-        source_names: [].into(),
         destination_names: [].into(),
         l7: None,
         denied_by: Vec::new(),

@@ -21,11 +21,10 @@ fn query(app: u8, name: u8, resolver: u8, source_port: u16) -> Flow {
         l4: L4::Udp { source: source_port, destination: 53 },
         source: pod(&[&format!("k8s:app=a{app}")]),
         destination: pod(&[&format!("k8s:k8s-app=dns{resolver}")]),
-        source_names: [].into(),
         destination_names: [].into(),
         l7: Some(Box::new(L7 {
             kind: L7Kind::Request,
-            record: L7Record::Dns { query: DnsName::parse(&format!("n{name}.example")).ok(), rcode: 0 },
+            record: L7Record::Dns { query: DnsName::parse(&format!("n{name}.example")).ok() },
         })),
         denied_by: Vec::new(),
         count: 1,
@@ -61,7 +60,7 @@ fn what_a_query_tells() {
     let host = Endpoint::new(1, "", "", "", ["reserved:host"]);
     assert_eq!(Lookup::of(&Flow { source: Some(Arc::new(host)), ..flow.clone() }), None);
     assert_eq!(Lookup::of(&Flow { l7: None, ..flow.clone() }), None);
-    let odd = L7 { kind: L7Kind::Request, record: L7Record::Dns { query: None, rcode: 0 } };
+    let odd = L7 { kind: L7Kind::Request, record: L7Record::Dns { query: None } };
     let odd = Flow { l7: Some(Box::new(odd)), ..flow };
     let lookups = lookups(&[(odd, true)], 10, 10);
     assert_eq!((lookups.unusable(), lookups.names.len, lookups.resolvers.len), (1, 0, 1));

@@ -32,7 +32,6 @@ fn flow(from: u8, to: u8, port: u16, source_port: u16, event: EventKind, directi
         },
         source: Some(endpoint(from)),
         destination: Some(endpoint(to)),
-        source_names: [].into(),
         destination_names: [].into(),
         l7: None,
         denied_by: Vec::new(),

@@ -40,7 +40,6 @@ pub(super) fn flow(node: &str, uuid: &str, second: i64) -> Flow {
         },
         source: None,
         destination: None,
-        source_names: [].into(),
         destination_names: [].into(),
         l7: None,
         denied_by: Vec::new(),

@@ -21,8 +21,6 @@ struct LineL7<'a> {
 struct LineDns<'a> {
     #[serde(borrow, default)]
     query: Text<'a>,
-    #[serde(borrow, default)]
-    rcode: Enum<'a>,
 }
 
 #[derive(Deserialize)]
@@ -50,23 +48,10 @@ impl LineL7<'_> {
     fn read(self, decoder: &mut Decoder) -> L7 {
         let kind = number(&self.kind, wire::L7FlowType::from_str_name, UnknownKind::L7Type, decoder);
         let record = match (self.dns, self.http) {
-            (Some(dns), _) => decoder.dns(&dns.query.0, rcode(&dns.rcode)),
+            (Some(dns), _) => decoder.dns(&dns.query.0),
             (None, Some(http)) => decoder.http(&http.method.0, &http.url.0),
             (None, None) => L7Record::Other,
         };
         L7 { kind: L7Kind::from_number(kind.unwrap_or(0)), record }
-    }
-}
-
-/// A DNS response code (RFC 1035, 4.1.1). It is a number in Hubble's API; collectors also write its name.
-fn rcode(written: &Enum<'_>) -> u32 {
-    const NAMES: [&str; 6] = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
-    match written {
-        Enum::Absent => 0,
-        Enum::Number(number) => u32::try_from(*number).unwrap_or(u32::MAX),
-        Enum::Name(name) => {
-            let known = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name));
-            known.and_then(|code| u32::try_from(code).ok()).unwrap_or(u32::MAX)
-        }
     }
 }

@@ -97,8 +97,6 @@ struct LineFlow<'a> {
     kind: Option<&'a RawValue>,
     #[serde(default)]
     aggregate: Option<Aggregate>,
-    #[serde(borrow, default, alias = "sourceNames")]
-    source_names: Option<Vec<Text<'a>>>,
     #[serde(borrow, default, alias = "destinationNames")]
     destination_names: Option<Vec<Text<'a>>>,
     #[serde(borrow, default)]
@@ -330,7 +328,6 @@ impl LineFlow<'_> {
             l4: self.l4.map_or(L4::Absent, |l4| l4.read(decoder)),
             source: self.source.and_then(|raw| decoder.json_endpoint(raw.get(), read_endpoint)),
             destination: self.destination.and_then(|raw| decoder.json_endpoint(raw.get(), read_endpoint)),
-            source_names: decoder.names(self.source_names.iter().flatten().map(|name| &*name.0)),
             destination_names: decoder.names(self.destination_names.iter().flatten().map(|name| &*name.0)),
             l7: self.l7.filter(|raw| raw.get() != "null").map(|raw| Box::new(l7::read(raw.get(), decoder))),
             denied_by: policies
